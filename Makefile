@@ -1,0 +1,45 @@
+# Every target is one line that calls the command line or the test runner; .venv makes itself.
+MODEL ?= kws
+BOARD ?= nano33
+RUNS ?= 3
+ARGS ?=
+EC = .venv/bin/edgecompress
+PY = .venv/bin/python
+
+.PHONY: help compress flash measure report pull train test lint bench clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+compress: .venv/.ready ## prune, quantise, convert and prove MODEL (a zoo name or a file)
+	@$(EC) compress $(MODEL) $(ARGS)
+
+flash: .venv/.ready ## put MODEL on BOARD, run it and read the measurement back
+	@$(EC) flash $(MODEL) --board $(BOARD) $(ARGS)
+
+measure: .venv/.ready ## latency, per-operator profile and accuracy of MODEL on BOARD
+	@$(EC) measure $(MODEL) --board $(BOARD) --runs $(RUNS) $(ARGS)
+
+report: .venv/.ready ## print the report of the last run of MODEL and check its budget
+	@$(EC) report $(MODEL) $(ARGS)
+
+pull: .venv/.ready ## fetch a zoo model's public files by pinned SHA-256
+	@$(EC) pull $(MODEL) $(ARGS)
+
+train: .venv/.ready ## train a zoo model afresh
+	@$(EC) train $(MODEL) $(ARGS)
+
+test: .venv/.ready ## the tests; what is missing on this machine is skipped with a reason
+	@$(PY) -m pytest $(ARGS)
+
+lint: .venv/.ready ## ruff and mypy
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+bench: .venv/.ready ## the tables of docs/benchmarks.md
+	@$(PY) -m benchmarks $(ARGS)
+
+clean: ## remove build products (the environment stays)
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/.ready: requirements.lock pyproject.toml scripts/env.sh
+	@scripts/env.sh

@@ -1,0 +1,71 @@
+"""Artifact and Step: what every compression stage takes and gives back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from edgecompress.errors import StageOrderError
+
+if TYPE_CHECKING:
+    from keras import Model
+
+Json = Any
+"""A value that `json.dumps` writes: None, bool, int, float, str, list or dict of these."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage that was applied: its name, its parameters and what it changed.
+
+    `params` and `effect` hold JSON values only, so that a run can be stored and repeated.
+    """
+
+    stage: str
+    params: Mapping[str, Json] = field(default_factory=dict)
+    effect: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A model on its way through the pipeline.
+
+    `keras` is the training-time graph (None for a model that came as `.tflite`), `tflite` the
+    flatbuffer once the model is quantised, `steps` what was done so far. Stages never edit an
+    artifact: they return a new one.
+    """
+
+    name: str
+    keras: Model | None = None
+    tflite: bytes | None = None
+    steps: tuple[Step, ...] = ()
+
+    def after(self, step: Step, **changes: Any) -> Artifact:
+        """This artifact with `changes` applied and `step` appended."""
+        return replace(self, steps=(*self.steps, step), **changes)
+
+    def need_keras(self, stage: str) -> Model:
+        """The Keras model, or StageOrderError when `stage` has none to work on any more."""
+        if self.keras is None:
+            raise StageOrderError(
+                f"{stage}: {self.name} is a .tflite without a Keras model; start from a .keras,"
+                " .h5 or SavedModel"
+            )
+        if self.tflite is not None:
+            raise StageOrderError(
+                f"{stage}: {self.name} is already quantised; call {stage} before quantize"
+            )
+        return self.keras
+
+    def need_tflite(self, stage: str) -> bytes:
+        """The flatbuffer, or StageOrderError when the model is not quantised yet."""
+        if self.tflite is None:
+            raise StageOrderError(f"{stage}: {self.name} has no .tflite yet; call quantize first")
+        return self.tflite
+
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 (hex) of the flatbuffer, None before quantisation."""
+        return None if self.tflite is None else hashlib.sha256(self.tflite).hexdigest()
