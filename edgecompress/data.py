@@ -6,15 +6,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecompress.errors import ConfigError
+from edgecompress.recipe import Metric
 
-Metric = Literal["top1", "auc", "mse"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 Float = npt.NDArray[np.float32]
 
 CALIBRATION_LIMIT = 200

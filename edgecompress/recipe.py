@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 from edgecompress.errors import ConfigError
+from edgecompress.strict import build
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-T = TypeVar("T")
+Metric = Literal["top1", "auc", "mse"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:i?[bB])?")
 UNIT = {"": 1, "k": 1024, "m": 1024 * 1024}
@@ -101,7 +102,7 @@ class Recipe:
     def read(cls, path: Path) -> Recipe:
         """The recipe in the TOML file `path`; ConfigError names the file, the key and what is
         allowed."""
-        return _build(cls, _toml(path), where=str(path))
+        return build(cls, _toml(path), where=str(path), error=ConfigError)
 
     def merged(self, changes: Mapping[str, Mapping[str, Any]], *, seed: int | None) -> Recipe:
         """This recipe with options of the command line on top: `changes[section][key]`.
@@ -129,16 +130,23 @@ class AccuracyLimit:
 class SizeLimit:
     """Upper limits in bytes; in the file `48K` or `1.5M` may stand for them (K = 1024)."""
 
-    tflite: int | None = None
-    arena: int | None = None
-    params: int | None = None
-    macs: int | None = None
+    tflite: int | str | None = None
+    arena: int | str | None = None
+    params: int | str | None = None
+    macs: int | str | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None and value < 0:
-                raise ConfigError(f"size.{item.name} = {value}: a limit cannot be negative")
+            if getattr(self, item.name) is not None:
+                self.limit(item.name)
+
+    def limit(self, name: str) -> int | None:
+        """The limit `name` in bytes (or counts); None where there is none."""
+        value = getattr(self, name)
+        try:
+            return None if value is None else parse_size(value)
+        except ConfigError as error:
+            raise ConfigError(f"size.{name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ class Budget:
     def read(cls, path: Path) -> Budget:
         """The budget in the TOML file `path`; ConfigError names the file, the key and what is
         allowed."""
-        return _build(cls, _toml(path), where=str(path))
+        return build(cls, _toml(path), where=str(path), error=ConfigError)
 
 
 def parse_size(text: str | int) -> int:
@@ -170,42 +178,3 @@ def _toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not a readable TOML file: {error}") from error
-
-
-def _build(cls: type[T], table: Mapping[str, Any], *, where: str, prefix: str = "") -> T:
-    hints = get_type_hints(cls)
-    unknown = sorted(set(table) - set(hints))
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], hints, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigError(
-            f"{where}: unknown key {prefix}{unknown[0]}{hint}; allowed: {', '.join(sorted(hints))}"
-        )
-    values = {
-        key: _value(hints[key], value, where=where, key=prefix + key)
-        for key, value in table.items()
-    }
-    try:
-        return cls(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def _value(hint: Any, value: Any, *, where: str, key: str) -> Any:
-    if hasattr(hint, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where}: {key} = {value!r}: write it as a table, [{key}]")
-        return _build(hint, value, where=where, prefix=f"{key}.")
-    kinds = set(get_args(hint)) - {type(None)} or {hint}
-    if hint == tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{where}: {key} = {value!r}: write a list of strings")
-        return tuple(value)
-    if key.startswith("size.") and isinstance(value, str):
-        return parse_size(value)
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) not in kinds:
-        names = " or ".join(sorted(kind.__name__ for kind in kinds))
-        raise ConfigError(f"{where}: {key} = {value!r}: write a {names}")
-    return value

@@ -1,0 +1,63 @@
+"""Give it a Keras model; get the smallest exact microcontroller firmware, and the proof."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgecompress.artifact import Artifact, Step
+    from edgecompress.data import Dataset, Split
+    from edgecompress.errors import EdgeCompressError
+    from edgecompress.evaluate import compare, evaluate
+    from edgecompress.load import load
+    from edgecompress.pipeline import compress
+    from edgecompress.prune import prune_structured
+    from edgecompress.quantize import quantize
+    from edgecompress.recipe import Budget, Recipe
+    from edgecompress.report import Report
+    from edgecompress.zoo import dataset
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Artifact": "artifact",
+    "Budget": "recipe",
+    "Dataset": "data",
+    "EdgeCompressError": "errors",
+    "Recipe": "recipe",
+    "Report": "report",
+    "Split": "data",
+    "Step": "artifact",
+    "compare": "evaluate",
+    "compress": "pipeline",
+    "dataset": "zoo",
+    "evaluate": "evaluate",
+    "load": "load",
+    "prune_structured": "prune",
+    "quantize": "quantize",
+}
+__all__ = [
+    "Artifact",
+    "Budget",
+    "Dataset",
+    "EdgeCompressError",
+    "Recipe",
+    "Report",
+    "Split",
+    "Step",
+    "compare",
+    "compress",
+    "dataset",
+    "evaluate",
+    "load",
+    "prune_structured",
+    "quantize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used, so that `import edgecompress` stays light."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgecompress' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"edgecompress.{_HOME[name]}"), name)

@@ -1,0 +1,315 @@
+"""The command line: the only module that prints or exits.
+
+Exit codes: 0 done, 1 an error of the input or a tool, 2 wrong usage or configuration, 3 over
+budget, 70 a bug of ours, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+import edgecompress
+from edgecompress.errors import EdgeCompressError, UnsupportedError
+from edgecompress.progress import Progress, silent
+from edgecompress.recipe import METRICS
+
+if TYPE_CHECKING:
+    from edgecompress.report import Report
+
+BUG, INTERRUPTED = 70, 130
+Command: TypeAlias = Callable[[argparse.Namespace, "Terminal"], None]
+
+
+class Terminal:
+    """Where the answers go (stdout) and where talk and progress go (stderr)."""
+
+    def __init__(self, out: IO[str], err: IO[str], *, talk: bool) -> None:
+        self.out, self.err, self.talk = out, err, talk
+
+    def say(self, text: str = "") -> None:
+        """One line of the answer."""
+        print(text, file=self.out, flush=True)
+
+    def note(self, text: str) -> None:
+        """One line beside the answer."""
+        print(text, file=self.err, flush=True)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns, the first to the left and the others to the right."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, heading in enumerate(headings):
+            table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        width = None if self.out.isatty() else 160
+        Console(file=self.out, width=width, highlight=False, markup=False).print(table)
+
+    @contextmanager
+    def bars(self) -> Iterator[Progress]:
+        """Progress bars on a terminal, one line a stage elsewhere."""
+        if not self.talk:
+            yield silent
+        elif not self.err.isatty():
+            yield self._lines()
+        else:
+            with self._rich() as progress:
+                yield progress
+
+    def _lines(self) -> Progress:
+        seen: set[str] = set()
+
+        def progress(label: str, done: int, total: int) -> None:
+            if label not in seen:
+                seen.add(label)
+                self.note(f"{label} ...")
+
+        return progress
+
+    @contextmanager
+    def _rich(self) -> Iterator[Progress]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
+        with Bars(*columns, TimeElapsedColumn(), console=Console(file=self.err)) as bars:
+            tasks: dict[str, Any] = {}
+
+            def progress(label: str, done: int, total: int) -> None:
+                if label not in tasks:
+                    tasks[label] = bars.add_task(label, total=total)
+                bars.update(tasks[label], completed=done, total=total)
+
+            yield progress
+
+
+def compress(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress import pipeline
+
+    job = pipeline.plan(
+        args.model,
+        data=args.data,
+        metric=args.metric,
+        recipe=args.recipe,
+        budget=args.budget,
+        changes=_changes(args),
+        seed=args.seed,
+    )
+    folder = args.out or Path("build") / job.name
+    with terminal.bars() as progress:
+        result = pipeline.run(job, progress=progress)
+    result.save(folder)
+    _show(result.report, folder, args, terminal)
+
+
+def report(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress.recipe import Budget
+    from edgecompress.report import Report
+
+    folder = Path(args.model)
+    if not (folder / "report.json").is_file():
+        folder = Path("build") / args.model
+    found = Report.read(folder)
+    if args.budget:
+        found = found.judged(Budget.read(args.budget))
+    _show(found, folder, args, terminal)
+
+
+def inspect(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress.summary import summarise
+
+    summary = summarise(args.file, channels=args.channels)
+    if args.json:
+        terminal.say(json.dumps(asdict(summary), indent=1))
+        return
+    terminal.say(f"{summary.name}: {summary.format}, input {summary.input}, {summary.size:,} bytes")
+    terminal.table(summary.HEADINGS, summary.rows())
+    for line in summary.notes():
+        terminal.say(line)
+
+
+def models(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress import zoo
+
+    rows = [(name, zoo.describe(name), str(zoo.folder(name))) for name in zoo.names()]
+    if args.json:
+        terminal.say(
+            json.dumps([dict(zip(("name", "what", "folder"), row, strict=True)) for row in rows])
+        )
+        return
+    terminal.table(("model", "what", "folder"), rows)
+
+
+def pull(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress import zoo
+
+    with terminal.bars() as progress:
+        zoo.pull(args.model, progress=progress)
+    terminal.say(f"{args.model}: every file is there and has its pinned SHA-256")
+
+
+def train(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress import zoo
+
+    with terminal.bars() as progress:
+        zoo.train(args.model, seed=args.seed or 0, progress=progress)
+    terminal.say(f"{args.model}: trained; the weights are in {zoo.folder(args.model)}")
+
+
+def board(args: argparse.Namespace, terminal: Terminal) -> None:
+    raise UnsupportedError(
+        f"{args.command}: board {args.board}: this version builds no firmware itself; add the"
+        f" sources that compress writes (build/{args.model}/tflm/) to your TFLite Micro project"
+    )
+
+
+def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    options = {
+        "prune": {key: getattr(args, key) for key in ("ratio", "macs", "params", "score")},
+        "quantize": {"mode": args.mode},
+    }
+    return {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in options.items()
+    }
+
+
+def _show(report: Report, folder: Path, args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress.report import markdown
+
+    if args.json:
+        terminal.say(report.to_json().rstrip())
+    else:
+        terminal.table((report.name, *markdown.HEADINGS[1:]), markdown.rows(report))
+        terminal.say()
+        terminal.say(markdown.proof_line(report))
+        for line in markdown.budget_lines(report):
+            terminal.say(line)
+        terminal.note(f"written to {folder}{os.sep}")
+    report.check()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgecompress", description=edgecompress.__doc__)
+    parser.add_argument(
+        "--version", action="version", version=f"edgecompress {edgecompress.__version__}"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(run=run)
+        command.add_argument("-v", "--verbose", action="store_true", help="show what the tools say")
+        command.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
+        return command
+
+    a_model = "a name of the zoo, or a .keras, .h5, SavedModel or .tflite"
+    command = add("compress", compress, "prune, quantise, convert, prove; print one table")
+    command.add_argument("model", metavar="MODEL", help=a_model)
+    command.add_argument("--data", type=Path, help=".npz with x, y and perhaps x_calibration")
+    command.add_argument("--metric", choices=METRICS, help="default: from the data")
+    command.add_argument("--out", type=Path, help="run directory (default build/MODEL)")
+    command.add_argument("--recipe", type=Path, help="recipe.toml (default: the zoo model's)")
+    command.add_argument("--budget", type=Path, help="budget.toml (default: the zoo model's)")
+    command.add_argument("--ratio", type=float, help="fraction of the channels to remove")
+    command.add_argument("--macs", type=float, help="fraction of the MACs to keep")
+    command.add_argument("--params", type=float, help="fraction of the parameters to keep")
+    command.add_argument("--score", help="how channels are ranked")
+    command.add_argument("--mode", help="int8, int16x8, float16, dynamic or float32")
+    command.add_argument("--seed", type=int, help="of every random choice")
+
+    command = add("report", report, "print the report of a run and check its budget")
+    command.add_argument("model", metavar="MODEL", help="the model's name, or a run directory")
+    command.add_argument("--budget", type=Path, help="another budget.toml to check against")
+
+    command = add("inspect", inspect, "what is in a model file")
+    command.add_argument("file", metavar="FILE", help=a_model)
+    command.add_argument("--channels", action="store_true", help="list the coupled channels too")
+
+    add("models", models, "list the zoo")
+    for name, run, text in (
+        ("pull", pull, "fetch a zoo model's public files by pinned SHA-256"),
+        ("train", train, "train a zoo model afresh"),
+    ):
+        command = add(name, run, text)
+        command.add_argument("model", metavar="MODEL", help="a name of the zoo")
+        if name == "train":
+            command.add_argument("--seed", type=int, help="of every random choice")
+    for name, text in (
+        ("flash", "put a model on a board, run it, read the measurement back"),
+        ("measure", "latency, per-operator profile and accuracy on a board"),
+    ):
+        command = add(name, board, text)
+        command.add_argument("model", metavar="MODEL", help="the model's name")
+        command.add_argument("--board", required=True)
+        command.add_argument("--runs", type=int, default=3)
+    return parser
+
+
+@contextmanager
+def _streams(verbose: bool, talk: bool) -> Iterator[Terminal]:
+    """A Terminal on copies of stdout and stderr, with what native libraries write to the real
+    file descriptors kept in a temporary file (unless `verbose`)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+    if verbose:
+        yield Terminal(sys.stdout, sys.stderr, talk=talk)
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with (
+        tempfile.TemporaryFile() as sink,
+        os.fdopen(os.dup(1), "w") as out,
+        os.fdopen(os.dup(2), "w") as err,
+    ):
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield Terminal(out, err, talk=talk)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code (see the top of this module)."""
+    args = _parser().parse_args(argv)
+    try:
+        with _streams(args.verbose, talk=not args.json) as terminal:
+            args.run(args, terminal)
+    except EdgeCompressError as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; earlier output is untouched", INTERRUPTED)
+    except Exception as error:
+        if args.verbose:
+            raise
+        return _fail(f"a bug: {type(error).__name__}: {error}; run again with -v, report it", BUG)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"edgecompress: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

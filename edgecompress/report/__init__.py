@@ -1,0 +1,23 @@
+"""Report: what a run measured, as strict JSON and as Markdown."""
+
+from edgecompress.report.report import (
+    AccuracyRow,
+    Change,
+    Difference,
+    LayerRow,
+    Proof,
+    Report,
+    Size,
+    Verdict,
+)
+
+__all__ = [
+    "AccuracyRow",
+    "Change",
+    "Difference",
+    "LayerRow",
+    "Proof",
+    "Report",
+    "Size",
+    "Verdict",
+]

@@ -1,0 +1,155 @@
+"""Report -> the rows of its table, and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgecompress.recipe import Metric
+from edgecompress.report.report import AccuracyRow, Change, Proof, Report
+
+Row = tuple[str, str, str, str]
+HEADINGS: Row = ("", "before", "after", "change")
+NONE = "not measured"
+
+
+def rows(report: Report) -> list[Row]:
+    """The table of a run: what, before, after, change; one row a figure."""
+    size = report.size
+    table = [
+        _count("parameters", size.params),
+        _count("MACs per inference", size.macs),
+        _count(".tflite bytes", size.tflite),
+        _count("arena bytes", size.arena),
+    ]
+    return table + [_accuracy(row) for row in report.accuracy]
+
+
+def proof_line(report: Report) -> str:
+    """One sentence: does TFLM compute the same bits as the reference?"""
+    proof = report.proof
+    if report.unsupported:
+        return "TFLM cannot run this model: " + "; ".join(report.unsupported)
+    if proof is None:
+        return "TFLM was not run."
+    runs = f"{proof.samples} samples, {proof.elements:,} outputs"
+    if proof.holds:
+        return f"{proof.subject} computes the same bits as {proof.reference}: {runs}, all equal."
+    return (
+        f"{proof.subject} differs from {proof.reference}: {runs}, {proof.exact:,} equal,"
+        f" {proof.off_by_one:,} off by one, {proof.mismatch:,} further"
+        f" (largest difference {proof.max_diff}){_where(proof)}."
+    )
+
+
+def budget_lines(report: Report) -> list[str]:
+    """One line for each limit of the budget."""
+    return [
+        f"{'ok  ' if verdict.ok else 'OVER'} {verdict.limit}: "
+        f"{NONE if verdict.measured is None else f'{verdict.measured:,.6g}'}"
+        f" (limit {verdict.allowed:,.6g})"
+        for verdict in report.budget
+    ]
+
+
+def render(report: Report) -> str:
+    """The whole report as Markdown."""
+    blocks = [
+        f"# {report.name}",
+        f"`model.tflite` SHA-256 `{report.sha256}`",
+        _table(HEADINGS, rows(report)),
+        "Before: the model as given (float32). After: the compressed flatbuffer. The arena is the"
+        " exact minimum of the TFLM interpreter on a 64-bit host.",
+        proof_line(report),
+    ]
+    if report.budget:
+        blocks += ["## Budget", "\n".join(f"- {line}" for line in budget_lines(report))]
+    if any(row.pruned is not None or row.tflm is not None for row in report.accuracy):
+        blocks += ["## Accuracy by stage", _stages(report)]
+    if report.layers:
+        blocks += ["## Quantisation error by layer", _layers(report)]
+    if report.steps:
+        listed = [
+            f"- **{step.stage}**: {_short(step.params)} → {_short(step.effect)}"
+            for step in report.steps
+        ]
+        blocks += ["## Steps", "\n".join(listed)]
+    listed = [f"- {tool}: {version}" for tool, version in report.tools.items()]
+    return "\n\n".join([*blocks, "## Tools", "\n".join(listed)]) + "\n"
+
+
+def _count(label: str, change: Change) -> Row:
+    ratio = change.ratio
+    return (
+        label,
+        NONE if change.before is None else f"{change.before:,}",
+        NONE if change.after is None else f"{change.after:,}",
+        "" if ratio is None else f"{ratio - 1:+.1%}",
+    )
+
+
+def _accuracy(row: AccuracyRow) -> Row:
+    drop = row.drop
+    change = "" if drop is None else _drop(drop, row.metric)
+    label = f"{row.metric} {row.split} ({row.samples:,} samples)"
+    return (label, _metric(row.float, row.metric), _metric(row.compressed, row.metric), change)
+
+
+def _metric(value: float | None, metric: Metric) -> str:
+    if value is None:
+        return NONE
+    return {"top1": f"{value:.2%}", "auc": f"{value:.4f}", "mse": f"{value:.6g}"}[metric]
+
+
+def _drop(drop: float, metric: Metric) -> str:
+    if metric == "top1":
+        return f"{-100 * drop:+.2f} points"
+    return f"{-drop:+.4f}" if metric == "auc" else f"{drop:+.6g}"
+
+
+def _where(proof: Proof) -> str:
+    at = proof.differs_at
+    if at is None:
+        return ""
+    return (
+        f"; first at {at.operator} of layer {at.layer}: {at.mismatch:,} of {at.elements:,}"
+        f" elements by up to {at.max_diff}"
+    )
+
+
+def _stages(report: Report) -> str:
+    table = [
+        (
+            row.split,
+            _metric(row.float, row.metric),
+            _metric(row.pruned, row.metric),
+            _metric(row.compressed, row.metric),
+            NONE if row.tflm is None else f"{_metric(row.tflm, row.metric)} ({row.tflm_samples})",
+        )
+        for row in report.accuracy
+    ]
+    return _table(("split", "float", "pruned", "compressed", "TFLM (samples)"), table)
+
+
+def _layers(report: Report) -> str:
+    table = [
+        (
+            row.layer,
+            row.kind,
+            "not matched" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+            "" if row.max_abs is None else f"{row.max_abs:.4g}",
+        )
+        for row in report.layers
+    ]
+    return _table(("layer", "operator", "SQNR dB", "largest error"), table)
+
+
+def _table(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+    lines = [headings, tuple("---" for _ in headings), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _short(values: object) -> str:
+    if not isinstance(values, dict):
+        return str(values)
+    simple = {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool))}
+    return ", ".join(f"{key} {value}" for key, value in simple.items()) or "-"

@@ -1,0 +1,226 @@
+"""The frozen tables of a report, their JSON form (schema 1) and the budget check.
+
+What was not measured is None, never 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgecompress.artifact import Json, Step
+from edgecompress.errors import BudgetExceeded, EdgeCompressError
+from edgecompress.files import write_text
+from edgecompress.recipe import Budget, Metric
+from edgecompress.strict import build
+
+Number = float
+
+
+class ReportError(EdgeCompressError):
+    """A report file that is missing, damaged or of another schema."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure before (the model as given, float32) and after the run."""
+
+    before: int | None
+    after: int | None
+
+    @property
+    def ratio(self) -> float | None:
+        """after / before, None where either was not measured or before is 0."""
+        if self.before is None or self.after is None or self.before == 0:
+            return None
+        return self.after / self.before
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters, multiply-accumulates per inference, `.tflite` bytes, arena bytes.
+
+    The arena is the exact minimum of the TFLM interpreter on a 64-bit host: activations are the
+    device's, the bookkeeping behind them is smaller on a 32-bit core. `before` of the last two is
+    the plain float32 conversion of the model as given.
+    """
+
+    params: Change
+    macs: Change
+    tflite: Change
+    arena: Change
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One split: the metric of the float model, of the pruned float model and of the flatbuffer.
+
+    top1 and auc are fractions (more is better), mse is in the output's own unit (less is better).
+    `tflm` is the metric under the TFLM interpreter on its first `tflm_samples` rows.
+    """
+
+    split: str
+    source: str
+    metric: Metric
+    samples: int
+    float: Number | None
+    pruned: Number | None
+    compressed: Number | None
+    tflm: Number | None
+    tflm_samples: int | None
+
+    @property
+    def drop(self) -> Number | None:
+        """How much the metric worsened from float to compressed, in its own unit."""
+        if self.float is None or self.compressed is None:
+            return None
+        worse = self.compressed - self.float
+        return worse if self.metric == "mse" else -worse
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first operator whose outputs differ between two runtimes."""
+
+    operator: str
+    layer: str
+    mismatch: int
+    elements: int
+    max_diff: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Bit comparison of the TFLM interpreter (`subject`) with the reference kernels.
+
+    Counts are output elements over `samples` inferences; `max_diff` is in LSB.
+    """
+
+    reference: str
+    subject: str
+    samples: int
+    elements: int
+    exact: int
+    off_by_one: int
+    mismatch: int
+    max_diff: int
+    differs_at: Difference | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every output element is equal to the last bit."""
+        return self.exact == self.elements
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Quantisation error of one layer: SQNR in dB and the largest absolute error, on the float
+    activations; None where no tensor of the flatbuffer could be matched to the layer."""
+
+    layer: str
+    kind: str
+    sqnr_db: float | None
+    max_abs: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One limit of the budget and what was measured against it."""
+
+    limit: str
+    allowed: float
+    measured: float | None
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a run of the pipeline found out."""
+
+    name: str
+    sha256: str
+    tools: Mapping[str, Json]
+    commit: str | None
+    steps: tuple[Step, ...]
+    size: Size
+    accuracy: tuple[AccuracyRow, ...]
+    proof: Proof | None
+    layers: tuple[LayerRow, ...]
+    unsupported: tuple[str, ...]
+    budget: tuple[Verdict, ...] = ()
+    schema: Literal[1] = 1
+
+    def judged(self, budget: Budget) -> Report:
+        """This report with one Verdict for each limit of `budget`.
+
+        A limit on something that was not measured is broken. The accuracy limits look at the
+        first split.
+        """
+        sizes = {"tflite", "arena", "params", "macs"}
+        verdicts = [
+            _at_most(f"size.{name}", limit, getattr(self.size, name).after)
+            for name in sorted(sizes)
+            if (limit := budget.size.limit(name)) is not None
+        ]
+        first = self.accuracy[0] if self.accuracy else None
+        if budget.accuracy.max_drop is not None:
+            drop = None if first is None else first.drop
+            verdicts.append(_at_most("accuracy.max_drop", budget.accuracy.max_drop, drop))
+        if budget.accuracy.min is not None:
+            value = None if first is None else first.compressed
+            ok = value is not None and value >= budget.accuracy.min
+            verdicts.append(Verdict("accuracy.min", budget.accuracy.min, value, ok))
+        return dataclasses.replace(self, budget=tuple(verdicts))
+
+    def check(self, budget: Budget | None = None) -> None:
+        """Raise BudgetExceeded naming every broken limit (of `budget`, or those judged before)."""
+        report = self if budget is None else self.judged(budget)
+        broken = [verdict for verdict in report.budget if not verdict.ok]
+        if broken:
+            listed = "; ".join(_broken(verdict) for verdict in broken)
+            raise BudgetExceeded(f"{self.name}: over budget: {listed}")
+
+    def to_json(self) -> str:
+        """The report as JSON text, keys in a fixed order."""
+        table = dataclasses.asdict(self)
+        return json.dumps({"schema": table.pop("schema"), **table}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "report.json") -> Report:
+        """The report in JSON `text`; ReportError names `where` and the key that is wrong."""
+        try:
+            table = json.loads(text)
+        except ValueError as error:
+            raise ReportError(f"{where}: not JSON ({error}); run compress again") from error
+        return build(cls, table, where=where, error=ReportError)
+
+    @classmethod
+    def read(cls, folder: Path) -> Report:
+        """The report of the run directory `folder`."""
+        path = folder / "report.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:
+            raise ReportError(f"{path}: no such report; run edgecompress compress first") from None
+        return cls.from_json(text, where=str(path))
+
+    def save(self, folder: Path) -> None:
+        """Write report.json and report.md into `folder`, each by renaming a finished file."""
+        from edgecompress.report.markdown import render
+
+        write_text(folder / "report.json", self.to_json())
+        write_text(folder / "report.md", render(self))
+
+
+def _at_most(name: str, limit: float, measured: float | None) -> Verdict:
+    return Verdict(name, limit, measured, measured is not None and measured <= limit)
+
+
+def _broken(verdict: Verdict) -> str:
+    sign = ">=" if verdict.limit == "accuracy.min" else "<="
+    measured = "not measured" if verdict.measured is None else f"{verdict.measured:.6g}"
+    return f"{verdict.limit} is {measured}, must be {sign} {verdict.allowed:.6g}"
