@@ -10,13 +10,12 @@ if TYPE_CHECKING:
     from edgecompress.data import Dataset, Split
     from edgecompress.errors import EdgeCompressError
     from edgecompress.evaluate import compare, evaluate
-    from edgecompress.load import load
     from edgecompress.pipeline import compress
     from edgecompress.prune import prune_structured
     from edgecompress.quantize import quantize
     from edgecompress.recipe import Budget, Recipe
     from edgecompress.report import Report
-    from edgecompress.zoo import dataset
+    from edgecompress.zoo import dataset, load
 
 __version__ = "0.1.0"
 
@@ -33,7 +32,7 @@ _HOME = {
     "compress": "pipeline",
     "dataset": "zoo",
     "evaluate": "evaluate",
-    "load": "load",
+    "load": "zoo",
     "prune_structured": "prune",
     "quantize": "quantize",
 }

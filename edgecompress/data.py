@@ -45,7 +45,8 @@ class Split:
 class Dataset:
     """A calibration pool and the splits a model is judged on; the two never share a row.
 
-    `test` is what the budget looks at; `extra` is reported beside it.
+    `test` is what the budget looks at; `extra` is reported beside it. `pool_y` are the pool's
+    targets, as in `Split`, where they are known.
     """
 
     name: str
@@ -54,15 +55,32 @@ class Dataset:
     test: Split
     extra: tuple[Split, ...] = ()
     labels: tuple[str, ...] = ()
+    pool_y: npt.NDArray[Any] | None = None
 
     def calibration(self, n: int = CALIBRATION_LIMIT, *, seed: int = 0) -> Float:
         """`n` rows drawn without replacement (all of them when the pool is smaller), float32."""
+        return self.pool[self._drawn(n, seed)]
+
+    def labelled(
+        self, n: int = CALIBRATION_LIMIT, *, seed: int = 0
+    ) -> tuple[Float, npt.NDArray[Any] | None]:
+        """The rows of `calibration` with their targets (None: the rows are their own targets).
+
+        Raises ConfigError where the metric needs targets and the pool has none.
+        """
+        if self.pool_y is None and self.metric != "mse":
+            raise ConfigError(
+                f"data {self.name}: the calibration rows have no y; add their targets"
+            )
+        drawn = self._drawn(n, seed)
+        return self.pool[drawn], None if self.pool_y is None else self.pool_y[drawn]
+
+    def _drawn(self, n: int, seed: int) -> npt.NDArray[np.int64]:
         if n <= 0:
             raise ConfigError(f"calibration: {n} samples; use at least 1")
         if n >= len(self.pool):
-            return self.pool
-        rows = np.random.default_rng(seed).permutation(len(self.pool))[:n]
-        return self.pool[np.sort(rows)]
+            return np.arange(len(self.pool))
+        return np.sort(np.random.default_rng(seed).permutation(len(self.pool))[:n])
 
 
 def load_npz(path: Path, *, metric: Metric | None = None, seed: int = 0) -> Dataset:
@@ -85,6 +103,7 @@ def load_npz(path: Path, *, metric: Metric | None = None, seed: int = 0) -> Data
     x, y = _float32(path, "x", arrays["x"]), arrays.get("y")
     if y is not None and len(y) != len(x):
         raise ConfigError(f"{path}: x has {len(x)} rows but y has {len(y)}")
+    pool_y = None
     if "x_calibration" in arrays:
         pool = _float32(path, "x_calibration", arrays["x_calibration"])
         if pool.shape[1:] != x.shape[1:]:
@@ -97,10 +116,14 @@ def load_npz(path: Path, *, metric: Metric | None = None, seed: int = 0) -> Data
         order = np.random.default_rng(seed).permutation(len(x))
         held = min(CALIBRATION_LIMIT, max(1, len(x) // 5))
         rows = np.sort(order[held:])
-        pool, x, y = x[np.sort(order[:held])], x[rows], None if y is None else y[rows]
+        kept = np.sort(order[:held])
+        pool, x = x[kept], x[rows]
+        if y is not None:
+            pool_y, y = y[kept], y[rows]
     if metric is None:
         metric = "top1" if y is not None and y.dtype.kind in "iu" and y.ndim == 1 else "mse"
-    return Dataset(path.stem, metric, pool, Split("test", x, y, source=path.name))
+    test = Split("test", x, y, source=path.name)
+    return Dataset(path.stem, metric, pool, test, pool_y=pool_y)
 
 
 def check_shape(data: Dataset, shape: tuple[int, ...], *, model: str) -> None:
@@ -117,7 +140,8 @@ def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such data file; give an .npz with x and y")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle:
+            file = np.load(handle, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             return {name: file[name] for name in file.files}

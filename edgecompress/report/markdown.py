@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecompress.recipe import Metric
-from edgecompress.report.report import AccuracyRow, Change, Proof, Report
+from edgecompress.report.report import AccuracyRow, Change, LayerRow, Proof, Report
 
 Row = tuple[str, str, str, str]
 HEADINGS: Row = ("", "before", "after", "change")
@@ -112,7 +112,7 @@ def _where(proof: Proof) -> str:
         return ""
     return (
         f"; first at {at.operator} of layer {at.layer}: {at.mismatch:,} of {at.elements:,}"
-        f" elements by up to {at.max_diff}"
+        f" elements by up to {at.max_diff:g}"
     )
 
 
@@ -135,12 +135,18 @@ def _layers(report: Report) -> str:
         (
             row.layer,
             row.kind,
-            "not matched" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+            _sqnr(row),
             "" if row.max_abs is None else f"{row.max_abs:.4g}",
         )
         for row in report.layers
     ]
     return _table(("layer", "operator", "SQNR dB", "largest error"), table)
+
+
+def _sqnr(row: LayerRow) -> str:
+    if row.sqnr_db is None:
+        return "exact" if row.max_abs == 0 else "not matched"
+    return f"{row.sqnr_db:.1f}"
 
 
 def _table(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:

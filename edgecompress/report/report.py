@@ -84,13 +84,17 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first operator whose outputs differ between two runtimes."""
+    """The first operator whose outputs differ between two runtimes.
+
+    `mismatch` of its `elements` output elements differ, the worst by `max_diff` (LSB; in the
+    output's own unit for a float operator).
+    """
 
     operator: str
     layer: str
     mismatch: int
     elements: int
-    max_diff: int
+    max_diff: float
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,9 @@ class Proof:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """Quantisation error of one layer: SQNR in dB and the largest absolute error, on the float
-    activations; None where no tensor of the flatbuffer could be matched to the layer."""
+    """Quantisation error of one operator: SQNR in dB and the largest absolute error, against the
+    float activations of its layer. Both are None where no tensor could be matched to the layer;
+    an error of 0, whose SQNR is infinite, has `max_abs` 0 and no `sqnr_db`."""
 
     layer: str
     kind: str

@@ -1,0 +1,1 @@
+"""Backends: a Program becomes C or C++ text. Each has `supports` and `generate`."""

@@ -1,0 +1,408 @@
+"""The whole run: recipe -> pruned, quantised, converted, proven, reported.
+
+`plan` reads and checks everything at the door; `run` does the work and writes nothing; the
+result is saved in one go, so that a failed run leaves an earlier run directory untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecompress import cost, evaluate, quantize, runtimes, zoo
+from edgecompress.artifact import Artifact
+from edgecompress.backends import tflm
+from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
+from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
+from edgecompress.files import write_text
+from edgecompress.progress import Progress, silent
+from edgecompress.prune import prune_structured
+from edgecompress.recipe import Budget, Metric, Recipe
+from edgecompress.report import AccuracyRow, Change, Difference, LayerRow, Proof, Report, Size
+from edgecompress.tflite import Program, read
+
+TOOLS = (
+    "edgecompress",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "tflite-runtime",
+    "ai-edge-litert",
+    "tflite-micro",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a run needs, read and checked."""
+
+    name: str
+    artifact: Artifact
+    data: Dataset
+    recipe: Recipe
+    budget: Budget
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The test split, which the budget looks at, and the further ones."""
+        return (self.data.test, *self.data.extra)
+
+    @cached_property
+    def samples(self) -> Float:
+        """The rows of all splits, one after the other."""
+        return np.concatenate([split.x for split in self.splits])
+
+    @cached_property
+    def calibration(self) -> Float:
+        """The calibration rows that the recipe asks for."""
+        return self.data.calibration(
+            self.recipe.quantize.calibration_samples, seed=self.recipe.seed
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gives: the artifact, its report, and the C sources by path."""
+
+    artifact: Artifact
+    report: Report
+    sources: Mapping[str, str]
+
+    def save(self, folder: Path) -> None:
+        """Fill the run directory; the report comes last."""
+        self.artifact.save(folder)
+        for path, text in self.sources.items():
+            write_text(folder / "tflm" / path, text)
+        for stale in sorted((folder / "tflm").glob("*")):
+            if stale.name not in self.sources:
+                stale.unlink()
+        self.report.save(folder)
+
+
+def compress(
+    model: str | Path,
+    *,
+    data: Dataset | Path | None = None,
+    recipe: Recipe | Path | None = None,
+    budget: Budget | Path | None = None,
+    seed: int | None = None,
+    progress: Progress = silent,
+) -> Result:
+    """Run the recipe of a zoo model, or of a model file with `data`; see `plan` and `run`."""
+    return run(plan(model, data=data, recipe=recipe, budget=budget, seed=seed), progress=progress)
+
+
+def plan(
+    model: str | Path,
+    *,
+    data: Dataset | Path | None = None,
+    metric: Metric | None = None,
+    recipe: Recipe | Path | None = None,
+    budget: Budget | Path | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int | None = None,
+) -> Plan:
+    """Read and check the model, its data, recipe and budget.
+
+    `model` is a name of the zoo, whose data set, recipe.toml and budget.toml are the defaults, or
+    a model file, which needs `data` (a Dataset or an .npz, see `load_npz`). `changes` are options
+    on top of the recipe, by section and key. Raises the errors of each part.
+    """
+    home = zoo.folder(str(model)) if str(model) in zoo.names() else None
+    chosen = _read(Recipe, recipe, home).merged(changes or {}, seed=seed)
+    limits = _read(Budget, budget, home)
+    if home is None and not Path(model).exists():
+        zoo_names = ", ".join(zoo.names())
+        raise ConfigError(f"{model}: no such model file, nor a model of the zoo ({zoo_names})")
+    dataset = _dataset(model, data, metric=metric, seed=chosen.seed, zoo_model=home is not None)
+    artifact = zoo.load(model)
+    shape = _input_shape(artifact)
+    check_shape(dataset, shape, model=artifact.name)
+    if artifact.keras is None and chosen.prune.active:
+        raise StageOrderError(
+            f"prune: {artifact.name} is a .tflite, which cannot be pruned; start from the Keras"
+            " model, or leave the pruning target out"
+        )
+    return Plan(artifact.name, artifact, dataset, chosen, limits)
+
+
+def changed(plan: Plan, changes: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The same plan under another recipe: `changes[section][key]`, as in `plan`."""
+    return replace(plan, recipe=plan.recipe.merged(changes, seed=None))
+
+
+def run(plan: Plan, *, progress: Progress = silent) -> Result:
+    """Do what the plan says and measure it; nothing is written.
+
+    The runtimes work in processes of their own while TensorFlow converts and evaluates.
+    """
+    given = plan.artifact
+    baseline = _baseline(plan, progress)
+    floats = _floats(plan, given, "float accuracy", progress)
+    pruned = _pruned(plan, progress)
+    pruned_floats = None if pruned is given else _floats(plan, pruned, "pruned accuracy", progress)
+    artifact = _quantized(plan, pruned, progress)
+    flatbuffer = artifact.need_tflite("evaluate")
+    program = read(flatbuffer)
+    unsupported = tuple(tflm.supports(program))
+    device = _Device.start(plan, flatbuffer) if not unsupported else None
+    judged = runtimes.submit(flatbuffer, plan.samples, kernels="fast")
+    layers = _layers(plan, artifact, progress)
+    progress("accuracy", 0, 1)
+    outputs = judged.result()
+    progress("accuracy", 1, 1)
+    progress("TFLM bits", 0, 1)
+    proof, on_device, arena = (None, None, None) if device is None else device.finish()
+    progress("TFLM bits", 1, 1)
+    sources = {} if unsupported else tflm.generate(program, name=artifact.name, arena=arena)
+    report = Report(
+        name=artifact.name,
+        sha256=str(artifact.sha256),
+        tools={**_versions(), "accuracy": outputs.label},
+        commit=_commit(),
+        steps=artifact.steps,
+        size=_size(given, artifact, program, baseline, arena),
+        accuracy=_accuracy(plan, floats, pruned_floats, outputs.values, on_device),
+        proof=proof,
+        layers=layers,
+        unsupported=unsupported,
+    )
+    return Result(artifact, report.judged(plan.budget), sources)
+
+
+def _read(kind: type[Any], given: Any, home: Path | None) -> Any:
+    if isinstance(given, kind):
+        return given
+    file = f"{kind.__name__.lower()}.toml"
+    if given is None and home is not None and (home / file).is_file():
+        given = home / file
+    return kind() if given is None else kind.read(Path(given))
+
+
+def _dataset(
+    model: str | Path,
+    data: Dataset | Path | None,
+    *,
+    metric: Metric | None,
+    seed: int,
+    zoo_model: bool,
+) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if data is not None:
+        return load_npz(Path(data), metric=metric, seed=seed)
+    if zoo_model:
+        return zoo.dataset(str(model))
+    raise ConfigError(f"{model}: no data to calibrate and judge it on; give --data my.npz (x, y)")
+
+
+def _input_shape(artifact: Artifact) -> tuple[int, ...]:
+    if artifact.keras is not None:
+        inputs = [tuple(tensor.shape[1:]) for tensor in artifact.keras.inputs]
+    else:
+        program = read(artifact.need_tflite("compress"))
+        inputs = [program.tensors[index].shape[1:] for index in program.inputs]
+    if len(inputs) != 1:
+        raise UnsupportedError(
+            f"{artifact.name}: {len(inputs)} inputs; compress works on models with one input"
+        )
+    return inputs[0]
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """The model as given: its float32 `.tflite` bytes, and the worker that finds its arena."""
+
+    bytes: int
+    running: runtimes.Job | None
+
+
+def _baseline(plan: Plan, progress: Progress) -> _Baseline:
+    given = plan.artifact
+    progress("convert float32", 0, 1)
+    if given.tflite is None:
+        converted = quantize.quantize(given, mode="float32").need_tflite("convert")
+    else:
+        converted = given.tflite
+    running = None
+    if not tflm.supports(read(converted)):
+        running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
+    progress("convert float32", 1, 1)
+    return _Baseline(len(converted), running)
+
+
+def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Float | None:
+    if artifact.keras is None:
+        return None
+    progress(label, 0, 1)
+    outputs = evaluate.predict(artifact.keras, plan.samples)
+    progress(label, 1, 1)
+    return outputs
+
+
+def _pruned(plan: Plan, progress: Progress) -> Artifact:
+    options = plan.recipe.prune
+    if not options.active:
+        return plan.artifact
+    samples, seed = plan.recipe.quantize.calibration_samples, plan.recipe.seed
+    labelled = plan.data.labelled(samples, seed=seed) if options.score == "taylor" else None
+    return prune_structured(
+        plan.artifact,
+        **asdict(options),
+        data=labelled,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _quantized(plan: Plan, artifact: Artifact, progress: Progress) -> Artifact:
+    if artifact.tflite is not None:
+        return artifact
+    options = asdict(plan.recipe.quantize)
+    del options["calibration_samples"]
+    return quantize.quantize(artifact, calibration=plan.calibration, **options, progress=progress)
+
+
+def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRow, ...]:
+    if artifact.keras is None:
+        return ()
+    rows = plan.calibration[: plan.recipe.evaluate.error_samples]
+    progress("quantisation error", 0, 1)
+    errors = quantize.sqnr(artifact, rows)
+    progress("quantisation error", 1, 1)
+    return tuple(
+        LayerRow(
+            error.layer,
+            error.kind,
+            None if error.sqnr_db is None or math.isinf(error.sqnr_db) else error.sqnr_db,
+            error.max_abs,
+        )
+        for error in errors
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Device:
+    """The first rows of the test split under the TFLM interpreter and the reference kernels."""
+
+    model: bytes
+    rows: Float
+    subject: runtimes.Job
+    reference: runtimes.Job
+
+    @classmethod
+    def start(cls, plan: Plan, model: bytes) -> _Device:
+        rows = plan.data.test.x[: plan.recipe.evaluate.tflm_samples]
+        return cls(
+            model,
+            rows,
+            runtimes.submit(model, rows, runtime="tflm"),
+            runtimes.submit(model, rows, runtime="tflite"),
+        )
+
+    def finish(self) -> tuple[Proof, Float, int | None]:
+        """The proof, TFLM's outputs and the arena in bytes."""
+        subject, reference = self.subject.result(), self.reference.result()
+        bits = evaluate.compare(reference.raw, subject.raw)
+        at = None
+        if bits.exact != bits.elements:
+            at = evaluate.first_difference(self.model, self.rows)
+        proof = Proof(
+            reference=reference.label,
+            subject=subject.label,
+            samples=len(self.rows),
+            elements=bits.elements,
+            exact=bits.exact,
+            off_by_one=bits.off_by_one,
+            mismatch=bits.mismatch,
+            max_diff=bits.max_diff,
+            differs_at=at and Difference(at.kind, at.layer, at.mismatch, at.elements, at.max_diff),
+        )
+        return proof, subject.values, subject.arena
+
+
+def _size(
+    given: Artifact,
+    artifact: Artifact,
+    program: Program,
+    baseline: _Baseline,
+    arena: int | None,
+) -> Size:
+    before = None if baseline.running is None else baseline.running.result().arena
+    if given.keras is None or artifact.keras is None:
+        macs = Change(program.macs, program.macs)
+        params = Change(None, None)
+    else:
+        old, new = cost.total(given.keras), cost.total(artifact.keras)
+        macs, params = Change(old.macs, new.macs), Change(old.params, new.params)
+    return Size(
+        params=params,
+        macs=macs,
+        tflite=Change(baseline.bytes, len(artifact.need_tflite("report"))),
+        arena=Change(before, arena),
+    )
+
+
+def _accuracy(
+    plan: Plan,
+    floats: Float | None,
+    pruned: Float | None,
+    compressed: Float,
+    on_device: Float | None,
+) -> tuple[AccuracyRow, ...]:
+    metric, rows, start = plan.data.metric, [], 0
+    for position, split in enumerate(plan.splits):
+        here = slice(start, start + len(split))
+        start += len(split)
+        measured = {
+            name: None if outputs is None else evaluate.score(outputs[here], split, metric=metric)
+            for name, outputs in (("float", floats), ("pruned", pruned), ("compressed", compressed))
+        }
+        if on_device is not None and position == 0:
+            tested = split.head(len(on_device))
+            measured["tflm"] = evaluate.score(on_device, tested, metric=metric)
+        rows.append(
+            AccuracyRow(
+                split=split.name,
+                source=split.source,
+                metric=metric,
+                samples=len(split),
+                float=measured["float"],
+                pruned=measured["pruned"],
+                compressed=measured["compressed"],
+                tflm=measured.get("tflm"),
+                tflm_samples=len(on_device)
+                if "tflm" in measured and on_device is not None
+                else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for tool in TOOLS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[tool] = metadata.version(tool)
+    return found
+
+
+def _commit() -> str | None:
+    """The commit that is checked out in the working directory, None outside a git checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

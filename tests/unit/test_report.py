@@ -1,0 +1,133 @@
+"""Report: strict JSON round trip, budget verdicts, Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from edgecompress.artifact import Step
+from edgecompress.errors import BudgetExceeded
+from edgecompress.recipe import AccuracyLimit, Budget, SizeLimit
+from edgecompress.report import (
+    AccuracyRow,
+    Change,
+    Difference,
+    LayerRow,
+    Proof,
+    Report,
+    Size,
+    markdown,
+)
+from edgecompress.report.report import ReportError
+
+PROOF = Proof("reference 1", "subject 2", 64, 768, 768, 0, 0, 0)
+REPORT = Report(
+    name="kws",
+    sha256="ab" * 32,
+    tools={"tensorflow": "2.19.1"},
+    commit=None,
+    steps=(Step("quantize", {"mode": "int8"}, {"tflite_bytes": 40000}),),
+    size=Size(Change(200, 100), Change(1000, 500), Change(90000, 40000), Change(None, 20000)),
+    accuracy=(AccuracyRow("test", "", "top1", 100, 0.95, 0.94, 0.93, 0.9, 10),),
+    proof=PROOF,
+    layers=(LayerRow("conv", "CONV_2D", 35.5, 0.1), LayerRow("odd", "ADD", None, None)),
+    unsupported=(),
+)
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    judged = REPORT.judged(Budget(size=SizeLimit(tflite="48K")))
+    judged.save(tmp_path)
+    assert Report.read(tmp_path) == judged
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 1
+    assert (tmp_path / "report.md").read_text() == markdown.render(judged)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda t: t.pop("size"), "missing key size"),
+        (lambda t: t.update(extra=1), "unknown key extra; allowed: accuracy, .*"),
+        (lambda t: t.update(schema=2), "schema = 2: write one of 1"),
+        (lambda t: t["size"]["params"].update(after="9"), "size.params.after = '9': write a .*"),
+        (lambda t: t["accuracy"][0].pop("metric"), r"missing key accuracy\[0\].metric"),
+        (lambda t: t["accuracy"][0].update(metric="f1"), r"accuracy\[0\].metric = 'f1': write .*"),
+        (lambda t: t.update(steps=None), "steps = None: write a list of a table"),
+    ],
+)
+def test_reading_is_strict(edit: object, message: str) -> None:
+    table = json.loads(REPORT.to_json())
+    edit(table)  # type: ignore[operator]
+    with pytest.raises(ReportError, match=f"^report.json: {message}$"):
+        Report.from_json(json.dumps(table))
+
+
+def test_a_missing_or_damaged_report_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="no such report; run edgecompress compress first"):
+        Report.read(tmp_path)
+    with pytest.raises(ReportError, match="^report.json: not JSON"):
+        Report.from_json("{")
+
+
+def test_every_broken_limit_is_listed() -> None:
+    budget = Budget(AccuracyLimit(max_drop=0.01), SizeLimit(tflite=1, arena=20000, macs=499))
+    with pytest.raises(BudgetExceeded) as caught:
+        REPORT.check(budget)
+    assert str(caught.value) == (
+        "kws: over budget: size.macs is 500, must be <= 499; size.tflite is 40000, must be <= 1;"
+        " accuracy.max_drop is 0.02, must be <= 0.01"
+    )
+    assert caught.value.exit_code == 3
+
+
+def test_limits_that_hold_raise_nothing() -> None:
+    budget = Budget(AccuracyLimit(max_drop=0.021, min=0.93), SizeLimit(arena=20000, params=100))
+    REPORT.check(budget)
+    assert len(REPORT.judged(budget).budget) == 4
+
+
+def test_what_was_not_measured_breaks_its_limit() -> None:
+    size = dataclasses.replace(REPORT.size, arena=Change(1, None))
+    report = dataclasses.replace(REPORT, size=size, accuracy=())
+    with pytest.raises(BudgetExceeded, match=r"size.arena is not measured.*max_drop is not meas"):
+        report.check(Budget(AccuracyLimit(max_drop=1.0), SizeLimit(arena=10**9)))
+
+
+def test_drop_is_positive_when_the_metric_worsens() -> None:
+    row = REPORT.accuracy[0]
+    assert row.drop == pytest.approx(0.02)
+    assert dataclasses.replace(row, metric="mse").drop == pytest.approx(-0.02)
+    assert dataclasses.replace(row, float=None).drop is None
+
+
+def test_table_rows() -> None:
+    assert markdown.rows(REPORT) == [
+        ("parameters", "200", "100", "-50.0%"),
+        ("MACs per inference", "1,000", "500", "-50.0%"),
+        (".tflite bytes", "90,000", "40,000", "-55.6%"),
+        ("arena bytes", "not measured", "20,000", ""),
+        ("top1 test (100 samples)", "95.00%", "93.00%", "-2.00 points"),
+    ]
+
+
+def test_the_proof_says_equal_only_when_every_bit_is() -> None:
+    assert markdown.proof_line(REPORT).endswith("64 samples, 768 outputs, all equal.")
+    at = Difference("CONV_2D", "conv", 3, 100, 2)
+    proof = dataclasses.replace(PROOF, exact=760, off_by_one=5, mismatch=3, max_diff=2)
+    broken = dataclasses.replace(REPORT, proof=dataclasses.replace(proof, differs_at=at))
+    assert markdown.proof_line(broken) == (
+        "subject 2 differs from reference 1: 64 samples, 768 outputs, 760 equal, 5 off by one,"
+        " 3 further (largest difference 2); first at CONV_2D of layer conv: 3 of 100 elements by"
+        " up to 2."
+    )
+    refused = dataclasses.replace(REPORT, proof=None, unsupported=("CUMSUM in layer x",))
+    assert markdown.proof_line(refused) == "TFLM cannot run this model: CUMSUM in layer x"
+
+
+def test_markdown_shows_layers_that_could_not_be_matched() -> None:
+    text = markdown.render(REPORT)
+    assert "| conv | CONV_2D | 35.5 | 0.1 |" in text
+    assert "| odd | ADD | not matched |  |" in text
