@@ -87,7 +87,7 @@ class Artifact:
     @classmethod
     def read(cls, folder: Path) -> Artifact:
         """The artifact that `save` wrote to `folder`; ModelFileError where it is damaged."""
-        from edgecompress.load import load
+        from edgecompress.loading import load
 
         path = folder / "steps.json"
         try:

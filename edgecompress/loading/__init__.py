@@ -1,0 +1,7 @@
+"""Model files, opened safely: `.keras`, `.h5`, SavedModel, `.tflite` -> Artifact."""
+
+from __future__ import annotations
+
+from edgecompress.loading.files import load
+
+__all__ = ["load"]
