@@ -19,14 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress import cost, evaluate, quantize, runtimes, zoo
+from edgecompress import cost, runtimes, zoo
 from edgecompress.artifact import Artifact
 from edgecompress.backends import tflm
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
+from edgecompress.evaluate import compare, first_difference, predict, score
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.prune import prune_structured
+from edgecompress.quantize import quantize, sqnr
 from edgecompress.recipe import Budget, Metric, Recipe
 from edgecompress.report import AccuracyRow, Change, Difference, LayerRow, Proof, Report, Size
 from edgecompress.tflite import Program, read
@@ -40,6 +42,10 @@ TOOLS = (
     "ai-edge-litert",
     "tflite-micro",
 )
+
+
+Scores = list[float] | None
+"""The metric of each split, None where it was not measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +89,9 @@ class Result:
         self.artifact.save(folder)
         for path, text in self.sources.items():
             write_text(folder / "tflm" / path, text)
-        for stale in sorted((folder / "tflm").glob("*")):
-            if stale.name not in self.sources:
-                stale.unlink()
+        for stale in tflm.FILES:
+            if stale not in self.sources:
+                (folder / "tflm" / stale).unlink(missing_ok=True)
         self.report.save(folder)
 
 
@@ -172,7 +178,7 @@ def run(plan: Plan, *, progress: Progress = silent) -> Result:
         commit=_commit(),
         steps=artifact.steps,
         size=_size(given, artifact, program, baseline, arena),
-        accuracy=_accuracy(plan, floats, pruned_floats, outputs.values, on_device),
+        accuracy=_accuracy(plan, floats, pruned_floats, _judged(plan, outputs.values), on_device),
         proof=proof,
         layers=layers,
         unsupported=unsupported,
@@ -230,10 +236,9 @@ class _Baseline:
 def _baseline(plan: Plan, progress: Progress) -> _Baseline:
     given = plan.artifact
     progress("convert float32", 0, 1)
-    if given.tflite is None:
-        converted = quantize.quantize(given, mode="float32").need_tflite("convert")
-    else:
-        converted = given.tflite
+    converted = given.tflite
+    if converted is None:
+        converted = quantize(given, mode="float32").need_tflite("convert")
     running = None
     if not tflm.supports(read(converted)):
         running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
@@ -241,13 +246,22 @@ def _baseline(plan: Plan, progress: Progress) -> _Baseline:
     return _Baseline(len(converted), running)
 
 
-def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Float | None:
+def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Scores:
     if artifact.keras is None:
         return None
     progress(label, 0, 1)
-    outputs = evaluate.predict(artifact.keras, plan.samples)
+    scores = _judged(plan, predict(artifact.keras, plan.samples))
     progress(label, 1, 1)
-    return outputs
+    return scores
+
+
+def _judged(plan: Plan, outputs: Float) -> list[float]:
+    """The metric of each split; `outputs` are those of all splits, one after the other."""
+    ends = np.cumsum([len(split) for split in plan.splits])
+    return [
+        score(part, split, metric=plan.data.metric)
+        for part, split in zip(np.split(outputs, ends[:-1]), plan.splits, strict=True)
+    ]
 
 
 def _pruned(plan: Plan, progress: Progress) -> Artifact:
@@ -270,7 +284,7 @@ def _quantized(plan: Plan, artifact: Artifact, progress: Progress) -> Artifact:
         return artifact
     options = asdict(plan.recipe.quantize)
     del options["calibration_samples"]
-    return quantize.quantize(artifact, calibration=plan.calibration, **options, progress=progress)
+    return quantize(artifact, calibration=plan.calibration, **options, progress=progress)
 
 
 def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRow, ...]:
@@ -278,7 +292,7 @@ def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRo
         return ()
     rows = plan.calibration[: plan.recipe.evaluate.error_samples]
     progress("quantisation error", 0, 1)
-    errors = quantize.sqnr(artifact, rows)
+    errors = sqnr(artifact, rows)
     progress("quantisation error", 1, 1)
     return tuple(
         LayerRow(
@@ -310,13 +324,15 @@ class _Device:
             runtimes.submit(model, rows, runtime="tflite"),
         )
 
-    def finish(self) -> tuple[Proof, Float, int | None]:
-        """The proof, TFLM's outputs and the arena in bytes."""
+    def finish(self) -> tuple[Proof | None, Float, int | None]:
+        """The proof (None unless outputs are integers), TFLM's outputs, the arena in bytes."""
         subject, reference = self.subject.result(), self.reference.result()
-        bits = evaluate.compare(reference.raw, subject.raw)
-        at = None
+        if subject.raw.dtype.kind not in "iu":
+            return None, subject.values, subject.arena
+        bits = compare(reference.raw, subject.raw)
+        differs_at = None
         if bits.exact != bits.elements:
-            at = evaluate.first_difference(self.model, self.rows)
+            differs_at = self._differs_at()
         proof = Proof(
             reference=reference.label,
             subject=subject.label,
@@ -326,9 +342,15 @@ class _Device:
             off_by_one=bits.off_by_one,
             mismatch=bits.mismatch,
             max_diff=bits.max_diff,
-            differs_at=at and Difference(at.kind, at.layer, at.mismatch, at.elements, at.max_diff),
+            differs_at=differs_at,
         )
         return proof, subject.values, subject.arena
+
+    def _differs_at(self) -> Difference | None:
+        at = first_difference(self.model, self.rows)
+        if at is None:
+            return None
+        return Difference(at.kind, at.layer, at.mismatch, at.elements, at.max_diff)
 
 
 def _size(
@@ -354,36 +376,26 @@ def _size(
 
 
 def _accuracy(
-    plan: Plan,
-    floats: Float | None,
-    pruned: Float | None,
-    compressed: Float,
-    on_device: Float | None,
+    plan: Plan, floats: Scores, pruned: Scores, compressed: Scores, on_device: Float | None
 ) -> tuple[AccuracyRow, ...]:
-    metric, rows, start = plan.data.metric, [], 0
-    for position, split in enumerate(plan.splits):
-        here = slice(start, start + len(split))
-        start += len(split)
-        measured = {
-            name: None if outputs is None else evaluate.score(outputs[here], split, metric=metric)
-            for name, outputs in (("float", floats), ("pruned", pruned), ("compressed", compressed))
-        }
-        if on_device is not None and position == 0:
-            tested = split.head(len(on_device))
-            measured["tflm"] = evaluate.score(on_device, tested, metric=metric)
+    """One row a split; TFLM's outputs are those of the first rows of the first split."""
+    metric, rows = plan.data.metric, []
+    for i, split in enumerate(plan.splits):
+        tflm, tested = None, None
+        if on_device is not None and i == 0:
+            tested = len(on_device)
+            tflm = score(on_device, split.head(tested), metric=metric)
         rows.append(
             AccuracyRow(
                 split=split.name,
                 source=split.source,
                 metric=metric,
                 samples=len(split),
-                float=measured["float"],
-                pruned=measured["pruned"],
-                compressed=measured["compressed"],
-                tflm=measured.get("tflm"),
-                tflm_samples=len(on_device)
-                if "tflm" in measured and on_device is not None
-                else None,
+                float=None if floats is None else floats[i],
+                pruned=None if pruned is None else pruned[i],
+                compressed=None if compressed is None else compressed[i],
+                tflm=tflm,
+                tflm_samples=tested,
             )
         )
     return tuple(rows)

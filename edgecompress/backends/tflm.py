@@ -18,6 +18,10 @@ from edgecompress.tflite import Op, Program, Tensor
 NAME = "tflm"
 
 
+FILES = ("model.cc", "model_data.cc", "model_data.h", "model_ops.cc", "model_ops.h")
+"""What `generate` gives, sorted."""
+
+
 class Kernel(NamedTuple):
     """An operator of TFLM: the resolver's method, and the element types its data may have.
 

@@ -30,7 +30,7 @@ def proof_line(report: Report) -> str:
     if report.unsupported:
         return "TFLM cannot run this model: " + "; ".join(report.unsupported)
     if proof is None:
-        return "TFLM was not run."
+        return "Not compared bit for bit: the outputs of this model are not integers."
     runs = f"{proof.samples} samples, {proof.elements:,} outputs"
     if proof.holds:
         return f"{proof.subject} computes the same bits as {proof.reference}: {runs}, all equal."
