@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from edgecompress.artifact import Artifact, Step
     from edgecompress.data import Dataset, Split
     from edgecompress.errors import EdgeCompressError
-    from edgecompress.evaluate import compare, evaluate
+    from edgecompress.evaluation import compare, evaluate
     from edgecompress.pipeline import compress
     from edgecompress.prune import prune_structured
-    from edgecompress.quantize import quantize
+    from edgecompress.quantization import quantize
     from edgecompress.recipe import Budget, Recipe
     from edgecompress.report import Report
     from edgecompress.zoo import dataset, load
@@ -28,13 +28,13 @@ _HOME = {
     "Report": "report",
     "Split": "data",
     "Step": "artifact",
-    "compare": "evaluate",
+    "compare": "evaluation",
     "compress": "pipeline",
     "dataset": "zoo",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "load": "zoo",
     "prune_structured": "prune",
-    "quantize": "quantize",
+    "quantize": "quantization",
 }
 __all__ = [
     "Artifact",

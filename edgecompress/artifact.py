@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecompress.errors import ModelFileError, StageOrderError
+from edgecompress.errors import StageOrderError
 from edgecompress.files import write_bytes, write_text, write_whole
-from edgecompress.strict import build
 
 if TYPE_CHECKING:
     from keras import Model
@@ -75,7 +74,8 @@ class Artifact:
         return None if self.tflite is None else hashlib.sha256(self.tflite).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write what there is to the run directory: float.keras, model.tflite, steps.json."""
+        """Write what there is to the run directory, which `edgecompress.load` reads back:
+        float.keras, model.tflite, steps.json."""
         model = self.keras
         if model is not None:
             write_whole(folder / "float.keras", model.save)
@@ -83,30 +83,3 @@ class Artifact:
             write_bytes(folder / "model.tflite", self.tflite)
         steps = {"name": self.name, "steps": [asdict(step) for step in self.steps]}
         write_text(folder / "steps.json", json.dumps(steps, indent=1) + "\n")
-
-    @classmethod
-    def read(cls, folder: Path) -> Artifact:
-        """The artifact that `save` wrote to `folder`; ModelFileError where it is damaged."""
-        from edgecompress.loading import load
-
-        path = folder / "steps.json"
-        try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelFileError(f"{path}: no readable run directory ({error})") from error
-        record = build(_Record, table, where=str(path), error=ModelFileError)
-        keras_file, flatbuffer = folder / "float.keras", folder / "model.tflite"
-        return cls(
-            record.name,
-            keras=load(keras_file).keras if keras_file.exists() else None,
-            tflite=load(flatbuffer).tflite if flatbuffer.exists() else None,
-            steps=record.steps,
-        )
-
-
-@dataclass(frozen=True)
-class _Record:
-    """steps.json."""
-
-    name: str
-    steps: tuple[Step, ...]

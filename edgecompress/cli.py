@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 import edgecompress
 from edgecompress.errors import EdgeCompressError, UnsupportedError
 from edgecompress.progress import Progress, silent
-from edgecompress.recipe import METRICS
+from edgecompress.vocabulary import METRICS, MODES, SCORE_NAMES
 
 if TYPE_CHECKING:
     from edgecompress.report import Report
@@ -226,8 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ratio", type=float, help="fraction of the channels to remove")
     command.add_argument("--macs", type=float, help="fraction of the MACs to keep")
     command.add_argument("--params", type=float, help="fraction of the parameters to keep")
-    command.add_argument("--score", help="how channels are ranked")
-    command.add_argument("--mode", help="int8, int16x8, float16, dynamic or float32")
+    command.add_argument("--score", choices=SCORE_NAMES, help="how channels are ranked")
+    command.add_argument("--mode", choices=MODES, help="of the conversion (default int8)")
     command.add_argument("--seed", type=int, help="of every random choice")
 
     command = add("report", report, "print the report of a run and check its budget")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress.errors import ConfigError
-from edgecompress.recipe import Metric
+from edgecompress.vocabulary import Metric
 
 Float = npt.NDArray[np.float32]
 

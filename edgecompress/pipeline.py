@@ -24,14 +24,15 @@ from edgecompress.artifact import Artifact
 from edgecompress.backends import tflm
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
-from edgecompress.evaluate import compare, first_difference, predict, score
+from edgecompress.evaluation import compare, first_difference, predict, score
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.prune import prune_structured
-from edgecompress.quantize import quantize, sqnr
-from edgecompress.recipe import Budget, Metric, Recipe
+from edgecompress.quantization import quantize, sqnr
+from edgecompress.recipe import Budget, Recipe
 from edgecompress.report import AccuracyRow, Change, Difference, LayerRow, Proof, Report, Size
 from edgecompress.tflite import Program, read
+from edgecompress.vocabulary import Metric
 
 TOOLS = (
     "edgecompress",
@@ -161,14 +162,14 @@ def run(plan: Plan, *, progress: Progress = silent) -> Result:
     flatbuffer = artifact.need_tflite("evaluate")
     program = read(flatbuffer)
     unsupported = tuple(tflm.supports(program))
-    device = _Device.start(plan, flatbuffer) if not unsupported else None
-    judged = runtimes.submit(flatbuffer, plan.samples, kernels="fast")
+    judged = runtimes.submit(flatbuffer, plan.samples, kernels=plan.recipe.evaluate.kernels)
+    device = None if unsupported else _Device.start(plan, flatbuffer)
     layers = _layers(plan, artifact, progress)
     progress("accuracy", 0, 1)
     outputs = judged.result()
     progress("accuracy", 1, 1)
     progress("TFLM bits", 0, 1)
-    proof, on_device, arena = (None, None, None) if device is None else device.finish()
+    proof, on_device, arena = (None, None, None) if device is None else device.finish(outputs)
     progress("TFLM bits", 1, 1)
     sources = {} if unsupported else tflm.generate(program, name=artifact.name, arena=arena)
     report = Report(
@@ -307,29 +308,32 @@ def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRo
 
 @dataclass(frozen=True, eq=False)
 class _Device:
-    """The first rows of the test split under the TFLM interpreter and the reference kernels."""
+    """The first rows of the test split under the TFLM interpreter, and under the reference
+    kernels where these do not judge all rows anyway (`reference` is None then)."""
 
     model: bytes
     rows: Float
     subject: runtimes.Job
-    reference: runtimes.Job
+    reference: runtimes.Job | None
 
     @classmethod
     def start(cls, plan: Plan, model: bytes) -> _Device:
         rows = plan.data.test.x[: plan.recipe.evaluate.tflm_samples]
+        judged = plan.recipe.evaluate.kernels == "exact"
         return cls(
             model,
             rows,
             runtimes.submit(model, rows, runtime="tflm"),
-            runtimes.submit(model, rows, runtime="tflite"),
+            None if judged else runtimes.submit(model, rows),
         )
 
-    def finish(self) -> tuple[Proof | None, Float, int | None]:
+    def finish(self, judged: runtimes.Outcome) -> tuple[Proof | None, Float, int | None]:
         """The proof (None unless outputs are integers), TFLM's outputs, the arena in bytes."""
-        subject, reference = self.subject.result(), self.reference.result()
+        subject = self.subject.result()
+        reference = judged if self.reference is None else self.reference.result()
         if subject.raw.dtype.kind not in "iu":
             return None, subject.values, subject.arena
-        bits = compare(reference.raw, subject.raw)
+        bits = compare(reference.raw[: len(self.rows)], subject.raw)
         differs_at = None
         if bits.exact != bits.elements:
             differs_at = self._differs_at()

@@ -7,18 +7,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from edgecompress.errors import ConfigError
 from edgecompress.strict import build
+from edgecompress.vocabulary import IoType, Kernels, Mode, Scope, ScoreName, Unknown
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-Metric = Literal["top1", "auc", "mse"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:i?[bB])?")
 UNIT = {"": 1, "k": 1024, "m": 1024 * 1024}
@@ -36,12 +34,12 @@ class Prune:
     ratio: float | None = None
     macs: float | None = None
     params: float | None = None
-    score: str = "l2"
-    scope: str = "global"
+    score: ScoreName = "l2"
+    scope: Scope = "global"
     round_to: int = 1
     min_channels: int = 1
     protect: tuple[str, ...] = ()
-    unknown: str = "error"
+    unknown: Unknown = "error"
 
     def __post_init__(self) -> None:
         targets = {"ratio": self.ratio, "macs": self.macs, "params": self.params}
@@ -62,10 +60,10 @@ class Prune:
 class Quantize:
     """Conversion to a flatbuffer: the arguments of `edgecompress.quantize` of the same name."""
 
-    mode: str = "int8"
+    mode: Mode = "int8"
     calibration_samples: int = 200
-    input_type: str | None = None
-    output_type: str | None = None
+    input_type: IoType | None = None
+    output_type: IoType | None = None
     per_channel: bool = True
 
     def __post_init__(self) -> None:
@@ -77,9 +75,15 @@ class Quantize:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How much is judged: `tflm_samples` rows are run through the TFLM interpreter and compared
-    bit for bit, `error_samples` rows are traced for the per-layer quantisation error."""
+    """How much is judged, and by which kernels.
 
+    `tflm_samples` rows are run through the TFLM interpreter and compared bit for bit,
+    `error_samples` rows are traced for the quantisation error of each layer. The accuracy of the
+    flatbuffer is that of the `exact` reference kernels, or, many times quicker and not to the
+    last bit, of the `fast` default ones.
+    """
+
+    kernels: Kernels = "exact"
     tflm_samples: int = 64
     error_samples: int = 16
 

@@ -32,7 +32,7 @@ from edgecompress.artifact import Artifact
 from edgecompress.data import Dataset, Split
 from edgecompress.errors import ConfigError, EdgeCompressError, ToolError
 from edgecompress.progress import Progress, silent
-from edgecompress.recipe import METRICS
+from edgecompress.vocabulary import METRICS
 
 MODEL_FILE = "model.py"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgecompress.channels.rewrite import mask, remove
-from edgecompress.channels.view import ChannelGroup, Drops, Member, Unknown, View, analyse
+from edgecompress.channels.view import ChannelGroup, Drops, Member, View, analyse
+from edgecompress.vocabulary import Unknown
 
 if TYPE_CHECKING:
     import keras

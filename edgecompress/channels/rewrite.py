@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress.channels.graph import Weights, rebuild
-from edgecompress.channels.view import Drops, Unknown, View, analyse
+from edgecompress.channels.view import Drops, View, analyse
+from edgecompress.vocabulary import Unknown
 
 if TYPE_CHECKING:
     import keras

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,11 @@ from edgecompress.channels.atoms import Atoms, Ids, Layout
 from edgecompress.channels.graph import Call, Graph, trace
 from edgecompress.channels.rules import Barrier, Flow, Side, Site, WeightAxis, rule_for
 from edgecompress.errors import ConfigError, UnsupportedError
+from edgecompress.vocabulary import Unknown
 
 if TYPE_CHECKING:
     import keras
 
-Unknown = Literal["error", "barrier"]
 Drops = Mapping[str, Sequence[int]]
 """Group name -> indices (0 .. size - 1) of the channels to remove."""
 

@@ -13,15 +13,17 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress.artifact import Artifact
+from edgecompress.artifact import Artifact, Step
 from edgecompress.errors import ModelFileError, UnsupportedError
 from edgecompress.loading import allowlist, bridge, hdf5, savedmodel
+from edgecompress.strict import build
 
 if TYPE_CHECKING:
     import keras
@@ -61,17 +63,30 @@ BROKEN_MODEL = (
 )
 """What zipfile and Keras raise on input that is not what it claims to be."""
 
+STEPS = "steps.json"
+
+
+@dataclass(frozen=True)
+class _Record:
+    """steps.json of a run directory."""
+
+    name: str
+    steps: tuple[Step, ...]
+
 
 def load(path: str | Path, *, name: str | None = None) -> Artifact:
-    """The model in the file or SavedModel folder `path` as an Artifact named `name`.
+    """The model in the file or folder `path` as an Artifact named `name`.
 
-    `name` is the file's name without suffix unless given. A Keras model comes back as a functional
-    Keras 3 model in inference form (not compiled), in float32, with `.inputs` and `.outputs`; a
-    `.tflite` as bytes. Raises ModelFileError for a file that is missing, damaged, unsafe or holds
-    NaN or infinite weights, UnsupportedError for a layer, type or input shape that cannot be
-    compressed; the message starts with the path.
+    `path` is a model file, a SavedModel folder, or a run directory (`Artifact.save`), which keeps
+    its name and its steps. `name` is the file's name without suffix unless given. A Keras model
+    comes back as a functional Keras 3 model in inference form (not compiled), in float32, with
+    `.inputs` and `.outputs`; a `.tflite` as bytes. Raises ModelFileError for a file that is
+    missing, damaged, unsafe or holds NaN or infinite weights, UnsupportedError for a layer, type
+    or input shape that cannot be compressed; the message starts with the path.
     """
     path = Path(path)
+    if (path / STEPS).is_file():
+        return _run_directory(path, name)
     try:
         model = _reader(path)(path)
     except (ModelFileError, UnsupportedError) as error:
@@ -85,6 +100,22 @@ def load(path: str | Path, *, name: str | None = None) -> Artifact:
     if isinstance(model, bytes):
         return Artifact(name, tflite=model)
     return Artifact(name, keras=model)
+
+
+def _run_directory(folder: Path, name: str | None) -> Artifact:
+    record = build(
+        _Record,
+        _json((folder / STEPS).read_bytes(), str(folder / STEPS)),
+        where=str(folder / STEPS),
+        error=ModelFileError,
+    )
+    keras_file, flatbuffer = folder / "float.keras", folder / "model.tflite"
+    return Artifact(
+        record.name if name is None else name,
+        keras=load(keras_file).keras if keras_file.exists() else None,
+        tflite=load(flatbuffer).tflite if flatbuffer.exists() else None,
+        steps=record.steps,
+    )
 
 
 def _reader(path: Path) -> Callable[[Path], keras.Model | bytes]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from edgecompress import cost
 from edgecompress.artifact import Artifact, Json, Step
-from edgecompress.channels import Unknown
 from edgecompress.progress import Progress, silent
-from edgecompress.prune.choose import Scope
 from edgecompress.prune.plans import GroupPlan, PrunePlan, cut, mask, plan
-from edgecompress.prune.scores import SCORE_NAMES, Data, ScoreName
+from edgecompress.prune.scores import Data
+from edgecompress.vocabulary import SCORE_NAMES, Scope, ScoreName, Unknown
 
 __all__ = [
     "SCORE_NAMES",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Scope = Literal["global", "layer"]
+from edgecompress.vocabulary import Scope
+
 Counts = npt.NDArray[np.int64]
 
 ROUNDING = 1e-9

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from edgecompress import channels, cost
 from edgecompress.artifact import Json
-from edgecompress.channels import Unknown, View
+from edgecompress.channels import View
 from edgecompress.channels.rules import rule_for
 from edgecompress.errors import ConfigError, UnsupportedError
 from edgecompress.progress import Progress, silent
 from edgecompress.prune import choose
-from edgecompress.prune.choose import ROUNDING, Scope
-from edgecompress.prune.scores import SCORE_NAMES, SCORES, Data, ScoreName, Task
+from edgecompress.prune.choose import ROUNDING
+from edgecompress.prune.scores import SCORES, Data, Task
+from edgecompress.vocabulary import SCORE_NAMES, Scope, ScoreName, Unknown
 
 if TYPE_CHECKING:
     import keras

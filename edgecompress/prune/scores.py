@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,11 @@ from edgecompress.channels.graph import read_weights
 from edgecompress.channels.rules import Side
 from edgecompress.errors import ConfigError
 from edgecompress.progress import Progress
+from edgecompress.vocabulary import ScoreName
 
 if TYPE_CHECKING:
     import keras
 
-ScoreName = Literal["l1", "l2", "random", "bn_gamma", "geometric_median", "taylor"]
-SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 Array = npt.NDArray[Any]
 Data = tuple[Array, Array | None]

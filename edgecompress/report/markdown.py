@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecompress.recipe import Metric
 from edgecompress.report.report import AccuracyRow, Change, LayerRow, Proof, Report
+from edgecompress.vocabulary import Metric
 
 Row = tuple[str, str, str, str]
 HEADINGS: Row = ("", "before", "after", "change")

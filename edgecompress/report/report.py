@@ -15,8 +15,9 @@ from typing import Literal
 from edgecompress.artifact import Json, Step
 from edgecompress.errors import BudgetExceeded, EdgeCompressError
 from edgecompress.files import write_text
-from edgecompress.recipe import Budget, Metric
+from edgecompress.recipe import Budget
 from edgecompress.strict import build
+from edgecompress.vocabulary import Metric
 
 Number = float
 
