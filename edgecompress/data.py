@@ -83,13 +83,13 @@ class Dataset:
         return np.sort(np.random.default_rng(seed).permutation(len(self.pool))[:n])
 
 
-def load_npz(path: Path, *, metric: Metric | None = None, seed: int = 0) -> Dataset:
+def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     """The dataset in an `.npz` of the user's own.
 
     Arrays: `x` (N, *input_shape), any numeric type, in the float model's input domain; `y`, see
     `Split`; `x_calibration` (M, *input_shape) where the calibration rows are separate. Without
     `x_calibration`, a fifth of the rows (at most 200) is drawn with `seed`, kept for calibration
-    and left out of the test. `metric` defaults to top1 for integer `y`, else mse.
+    and left out of the test. The metric is top1 for a list of integers `y`, else mse.
 
     Raises ConfigError naming the file and the array. Pickled arrays are refused.
     """
@@ -120,8 +120,8 @@ def load_npz(path: Path, *, metric: Metric | None = None, seed: int = 0) -> Data
         pool, x = x[kept], x[rows]
         if y is not None:
             pool_y, y = y[kept], y[rows]
-    if metric is None:
-        metric = "top1" if y is not None and y.dtype.kind in "iu" and y.ndim == 1 else "mse"
+    classes = y is not None and y.dtype.kind in "iu" and y.ndim == 1
+    metric: Metric = "top1" if classes else "mse"
     test = Split("test", x, y, source=path.name)
     return Dataset(path.stem, metric, pool, test, pool_y=pool_y)
 

@@ -154,8 +154,8 @@ def run(plan: Plan, *, progress: Progress = silent) -> Result:
     The runtimes work in processes of their own while TensorFlow converts and evaluates.
     """
     given = plan.artifact
-    baseline = _baseline(plan, progress)
     floats = _floats(plan, given, "float accuracy", progress)
+    baseline = _baseline(plan, progress)
     pruned = _pruned(plan, progress)
     pruned_floats = None if pruned is given else _floats(plan, pruned, "pruned accuracy", progress)
     artifact = _quantized(plan, pruned, progress)
@@ -204,13 +204,15 @@ def _dataset(
     seed: int,
     zoo_model: bool,
 ) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
-    if data is not None:
-        return load_npz(Path(data), metric=metric, seed=seed)
-    if zoo_model:
-        return zoo.dataset(str(model))
-    raise ConfigError(f"{model}: no data to calibrate and judge it on; give --data my.npz (x, y)")
+    if data is None and not zoo_model:
+        raise ConfigError(
+            f"{model}: no data to calibrate and judge it on; give --data my.npz (x, y)"
+        )
+    if data is None:
+        data = zoo.dataset(str(model))
+    if not isinstance(data, Dataset):
+        data = load_npz(Path(data), seed=seed)
+    return data if metric is None else replace(data, metric=metric)
 
 
 def _input_shape(artifact: Artifact) -> tuple[int, ...]:

@@ -88,23 +88,26 @@ def dataset(folder: Path) -> Dataset:
         rows = np.stack([np.frombuffer(clip, np.int8).reshape(_SHAPE) for clip in clips])
         labels = np.array([int(Path(name).stem.split("_")[-1]) for name in names])
     x = (rows.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)
+    pool, pool_labels = _pool(x)
     return Dataset(
         name=NAME,
         metric="top1",
-        pool=_pool(folder, x),
+        pool=pool,
         test=Split("kws01", x, labels, "MLPerf Tiny accuracy set, Speech Commands v0.02"),
         labels=LABELS,
+        pool_y=pool_labels,
     )
 
 
-def _pool(folder: Path, test: Float) -> Float:
+def _pool(test: Float) -> tuple[Float, npt.NDArray[np.int64]]:
     real = zoo.data_file("kws/sc_train60_mfcc.npz")
     if real is None:
         with np.load(zoo.folder("kws") / "eval.npz", allow_pickle=False) as data:
-            return np.asarray(data["pool_x"], np.float32)
+            return data["pool_x"].astype(np.float32), data["pool_y"].astype(np.int64)
     with np.load(real, allow_pickle=False) as data:
-        x = data["x"]
-    return np.asarray(x[~_recorded_in(x, test)])
+        x, y = data["x"], data["y"].astype(np.int64)
+    other = ~_recorded_in(x, test)
+    return x[other], y[other]
 
 
 def _recorded_in(x: Float, test: Float) -> npt.NDArray[np.bool_]:

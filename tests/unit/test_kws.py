@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import zoo
+from edgecompress import prune, zoo
 from edgecompress.data import Dataset
 from edgecompress.errors import ConfigError, ToolError
-from models.kws import augment, mfcc, real, synth
+from edgecompress.recipe import Recipe
+from models.kws import augment, mfcc, real, slim, synth, train
 from models.kws.clips import LABELS, SILENCE, UNKNOWN, Clips
 from tests.conftest import need
 
@@ -198,6 +199,7 @@ def test_the_committed_sets_are_balanced_and_apart(committed: Dataset) -> None:
     assert committed.test.x.shape == (480, 49, 10, 1)
     assert np.bincount(committed.test.y).tolist() == [40] * 12  # type: ignore[arg-type]
     assert committed.pool.shape == (204, 49, 10, 1)
+    assert np.bincount(committed.pool_y).tolist() == [17] * 12  # type: ignore[arg-type]
     assert committed.extra == ()
     rows = {row.tobytes() for row in committed.pool} | {row.tobytes() for row in committed.test.x}
     assert len(rows) == 684
@@ -219,6 +221,48 @@ def test_the_committed_weights_reach_their_accuracy(committed: Dataset) -> None:
     assert model.count_params() == 24_908
     scores = np.asarray(model(committed.test.x, training=False))
     assert (scores.argmax(axis=1) == committed.test.y).mean() > SYNTHESISED_FLOOR
+
+
+def test_the_recipe_cuts_exactly_the_dead_channels(committed: Dataset) -> None:
+    model = zoo.artifact("kws").keras
+    assert model is not None
+    dead = slim.dead(model)
+    asked = Recipe.read(zoo.folder("kws") / "recipe.toml").prune
+    count = sum(map(len, dead.values()))
+    assert asked.ratio == pytest.approx(count / 320), f"recipe.toml: set ratio = {count / 320}"
+    plan = prune.plan(
+        model,
+        ratio=asked.ratio,
+        score=asked.score,
+        scope=asked.scope,
+        round_to=asked.round_to,
+        min_channels=asked.min_channels,
+    )
+    assert plan.drops == dead
+    cut = prune.cut(model, plan)
+    assert cut.count_params() < 0.6 * model.count_params()
+    expected = np.asarray(model(committed.test.x, training=False))
+    np.testing.assert_allclose(
+        np.asarray(cut(committed.test.x, training=False)), expected, atol=1e-5
+    )
+
+
+def test_a_closed_channel_is_dead_and_no_other() -> None:
+    model = train.ds_cnn(seed=0)
+    for layer in model.layers:
+        layer.set_weights([w + 0.1 for w in layer.get_weights()])  # no weight is at rest
+    assert slim.dead(model) == {}
+    gates = slim.Gates(model)
+    maker = [layer.name for layer in model.layers if layer.name.startswith("conv2d")]
+    gates.close({maker[0]: (3,)})
+    gates.close({maker[0]: (5, 60), maker[4]: (0,)})
+    before = model.count_params(), sum(np.count_nonzero(w) for w in model.get_weights())
+    gates.hold()
+    assert slim.dead(model) == {maker[0]: (3, 5, 60), maker[4]: (0,)}
+    # first: conv 41, norm 3, depthwise 10, norm 3, row 64; last: conv 65, norm 3, row 12; the
+    # variance of a norm rests at 1, which counts as non-zero before and after
+    changed = before[1] - sum(np.count_nonzero(w) for w in model.get_weights())
+    assert (model.count_params(), changed) == (before[0], 3 * (41 + 3 + 10 + 3 + 64) + 65 + 3 + 12)
 
 
 def test_training_needs_real_speech() -> None:
