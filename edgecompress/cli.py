@@ -43,14 +43,16 @@ class Terminal:
         """One line beside the answer."""
         print(text, file=self.err, flush=True)
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns, the first to the left and the others to the right."""
+    def table(
+        self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1
+    ) -> None:
+        """Columns, the first `words` to the left and the numbers behind them to the right."""
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for i, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold")
+            table.add_column(heading, justify="left" if i < words else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         width = None if self.out.isatty() else 160
@@ -135,7 +137,7 @@ def inspect(args: argparse.Namespace, terminal: Terminal) -> None:
         terminal.say(json.dumps(asdict(summary), indent=1))
         return
     terminal.say(f"{summary.name}: {summary.format}, input {summary.input}, {summary.size:,} bytes")
-    terminal.table(summary.HEADINGS, summary.rows())
+    terminal.table(summary.HEADINGS, summary.rows(), words=3)
     for line in summary.notes():
         terminal.say(line)
 
@@ -149,7 +151,7 @@ def models(args: argparse.Namespace, terminal: Terminal) -> None:
             json.dumps([dict(zip(("name", "what", "folder"), row, strict=True)) for row in rows])
         )
         return
-    terminal.table(("model", "what", "folder"), rows)
+    terminal.table(("model", "what", "folder"), rows, words=3)
 
 
 def pull(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -201,61 +203,71 @@ def _show(report: Report, folder: Path, args: argparse.Namespace, terminal: Term
     report.check()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgecompress", description=edgecompress.__doc__)
-    parser.add_argument(
+MODEL = ("model", {"metavar": "MODEL", "help": "a name of the zoo"})
+FILE = {"help": "a name of the zoo, a .keras, .h5 or .tflite, a SavedModel or a run directory"}
+BUDGET = ("--budget", {"type": Path, "help": "budget.toml (default: the zoo model's)"})
+SEED = ("--seed", {"type": int, "help": "of every random choice"})
+BOARD = (
+    ("model", {"metavar": "MODEL", "help": "the model's name"}),
+    ("--board", {"required": True, "help": "the board's name"}),
+    ("--runs", {"type": int, "default": 3, "help": "how many inferences"}),
+)
+Options: TypeAlias = tuple[tuple[str, dict[str, Any]], ...]
+COMMANDS: dict[str, tuple[Command, str, Options]] = {
+    "compress": (
+        compress,
+        "prune, quantise, convert, prove; print one table",
+        (
+            ("model", {"metavar": "MODEL", **FILE}),
+            ("--data", {"type": Path, "help": ".npz with x, y and perhaps x_calibration"}),
+            ("--metric", {"choices": METRICS, "help": "default: from the data"}),
+            ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
+            ("--recipe", {"type": Path, "help": "recipe.toml (default: the zoo model's)"}),
+            BUDGET,
+            ("--ratio", {"type": float, "help": "fraction of the channels to remove"}),
+            ("--macs", {"type": float, "help": "fraction of the MACs to keep"}),
+            ("--params", {"type": float, "help": "fraction of the parameters to keep"}),
+            ("--score", {"choices": SCORE_NAMES, "help": "how channels are ranked"}),
+            ("--mode", {"choices": MODES, "help": "of the conversion (default int8)"}),
+            SEED,
+        ),
+    ),
+    "report": (
+        report,
+        "print the report of a run and check its budget",
+        (("model", {"metavar": "MODEL", "help": "the model's name, or a run directory"}), BUDGET),
+    ),
+    "inspect": (
+        inspect,
+        "what is in a model",
+        (
+            ("file", {"metavar": "FILE", **FILE}),
+            ("--channels", {"action": "store_true", "help": "list the coupled channels too"}),
+        ),
+    ),
+    "models": (models, "list the zoo", ()),
+    "pull": (pull, "fetch a zoo model's public files by pinned SHA-256", (MODEL,)),
+    "train": (train, "train a zoo model afresh", (MODEL, SEED)),
+    "flash": (board, "put a model on a board, run it, read the measurement back", BOARD),
+    "measure": (board, "latency, per-operator profile and accuracy on a board", BOARD),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options; each command's function is its default `run`."""
+    root = argparse.ArgumentParser(prog="edgecompress", description=edgecompress.__doc__)
+    root.add_argument(
         "--version", action="version", version=f"edgecompress {edgecompress.__version__}"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (run, text, options) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(run=run)
         command.add_argument("-v", "--verbose", action="store_true", help="show what the tools say")
         command.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
-        return command
-
-    a_model = "a name of the zoo, or a .keras, .h5, SavedModel or .tflite"
-    command = add("compress", compress, "prune, quantise, convert, prove; print one table")
-    command.add_argument("model", metavar="MODEL", help=a_model)
-    command.add_argument("--data", type=Path, help=".npz with x, y and perhaps x_calibration")
-    command.add_argument("--metric", choices=METRICS, help="default: from the data")
-    command.add_argument("--out", type=Path, help="run directory (default build/MODEL)")
-    command.add_argument("--recipe", type=Path, help="recipe.toml (default: the zoo model's)")
-    command.add_argument("--budget", type=Path, help="budget.toml (default: the zoo model's)")
-    command.add_argument("--ratio", type=float, help="fraction of the channels to remove")
-    command.add_argument("--macs", type=float, help="fraction of the MACs to keep")
-    command.add_argument("--params", type=float, help="fraction of the parameters to keep")
-    command.add_argument("--score", choices=SCORE_NAMES, help="how channels are ranked")
-    command.add_argument("--mode", choices=MODES, help="of the conversion (default int8)")
-    command.add_argument("--seed", type=int, help="of every random choice")
-
-    command = add("report", report, "print the report of a run and check its budget")
-    command.add_argument("model", metavar="MODEL", help="the model's name, or a run directory")
-    command.add_argument("--budget", type=Path, help="another budget.toml to check against")
-
-    command = add("inspect", inspect, "what is in a model file")
-    command.add_argument("file", metavar="FILE", help=a_model)
-    command.add_argument("--channels", action="store_true", help="list the coupled channels too")
-
-    add("models", models, "list the zoo")
-    for name, run, text in (
-        ("pull", pull, "fetch a zoo model's public files by pinned SHA-256"),
-        ("train", train, "train a zoo model afresh"),
-    ):
-        command = add(name, run, text)
-        command.add_argument("model", metavar="MODEL", help="a name of the zoo")
-        if name == "train":
-            command.add_argument("--seed", type=int, help="of every random choice")
-    for name, text in (
-        ("flash", "put a model on a board, run it, read the measurement back"),
-        ("measure", "latency, per-operator profile and accuracy on a board"),
-    ):
-        command = add(name, board, text)
-        command.add_argument("model", metavar="MODEL", help="the model's name")
-        command.add_argument("--board", required=True)
-        command.add_argument("--runs", type=int, default=3)
-    return parser
+        for option, settings in options:
+            command.add_argument(option, **settings)
+    return root
 
 
 @contextmanager
@@ -288,7 +300,7 @@ def _streams(verbose: bool, talk: bool) -> Iterator[Terminal]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see the top of this module)."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         with _streams(args.verbose, talk=not args.json) as terminal:
             args.run(args, terminal)

@@ -67,7 +67,8 @@ class Summary:
             for line in self.lines
         ]
         known = [line.memory for line in self.lines if line.memory is not None]
-        peak = f"peak {max(known):,}" if known else ""
+        word = "largest" if self.format == "Keras" else "peak"
+        peak = f"{word} {max(known):,}" if known else ""
         return [*body, ("total", "", "", f"{self.params:,}", _number(self.macs), peak)]
 
     def notes(self) -> list[str]:

@@ -1,0 +1,79 @@
+"""What the README shows is what happens: its Python runs, its commands parse, its table is real."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgecompress import cli
+from edgecompress.recipe import Budget, Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def commands(program: str) -> list[str]:
+    """Every command line of `program` that the README shows, without its comment."""
+    shown = [line.partition("#")[0] for block in blocks("") for line in block.splitlines()]
+    inline = re.findall(rf"`({program} [^`]+)`", README)
+    lines = [line.strip() for line in shown] + inline
+    return [line for line in lines if line.startswith(f"{program} ")]
+
+
+@pytest.mark.parametrize("command", commands("edgecompress"))
+def test_commands_parse(command: str) -> None:
+    args = cli.parser().parse_args(shlex.split(command)[1:])
+    assert args.command in command
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_make_targets_exist(command: str) -> None:
+    done = subprocess.run(
+        [*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_options_table_names_real_options() -> None:
+    known = {option for action in _compress_actions() for option in action.option_strings}
+    table = "".join(line for line in README.splitlines() if line.startswith("| `--"))
+    named = set(re.findall(r"`(--?[a-z]+)", table))
+    assert named <= known
+    assert len(named) >= 8
+
+
+def test_recipe_and_budget_are_valid(tmp_path: Path) -> None:
+    recipe, budget = blocks("toml")
+    (tmp_path / "recipe.toml").write_text(recipe)
+    (tmp_path / "budget.toml").write_text(budget)
+    assert Recipe.read(tmp_path / "recipe.toml").prune.ratio == 0.25
+    assert Budget.read(tmp_path / "budget.toml").size.limit("tflite") == 48 * 1024
+
+
+def test_the_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert "Accuracy(metric='top1', samples=480" in capsys.readouterr().out
+
+
+def test_the_table_is_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EC_DATA_DIR", raising=False)
+    assert cli.main(["compress", "kws", "--out", str(tmp_path)]) == 0
+    printed = [line.rstrip() for line in capfd.readouterr().out.strip().splitlines()]
+    example = next(block for block in blocks("") if block.startswith("kws "))
+    assert [line.rstrip() for line in example.strip().splitlines()] == printed
+
+
+def _compress_actions() -> list[object]:
+    subparsers = next(a for a in cli.parser()._actions if a.dest == "command")
+    return subparsers.choices["compress"]._actions  # type: ignore[index]
