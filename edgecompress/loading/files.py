@@ -36,6 +36,9 @@ MAX_RATIO = 200
 SMALL_BYTES = 16 << 20
 """Below SMALL_BYTES a member may be packed as tightly as it likes, above not over MAX_RATIO."""
 
+MAX_NESTING = 100
+"""Levels of objects and lists in a model's JSON; a model within a model adds about six."""
+
 TFLITE_MAGIC = b"TFL3"
 MEMBERS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 BROKEN_ZIP = (
@@ -272,11 +275,7 @@ def _assign_saved(model: keras.Model, saved: savedmodel.SavedModel, outer: tuple
 
 def _configuration(text: str | bytes, where: str, *, keras: int) -> dict[str, Any]:
     """The Keras 3 configuration in the JSON `text`, which is found at `where` in the file."""
-    config = _json(text, where)
-    try:
-        return bridge.keras3_config(config, keras=keras)
-    except RecursionError as error:
-        raise _too_deep(where) from error
+    return bridge.keras3_config(_json(text, where), keras=keras)
 
 
 def _json(text: str | bytes, where: str) -> dict[str, Any]:
@@ -290,7 +289,22 @@ def _json(text: str | bytes, where: str) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise ModelFileError(f"{where} holds no object; save the model again")
+    if _nested(value, MAX_NESTING):
+        raise _too_deep(where)
     return value
+
+
+def _nested(value: Any, levels: int) -> bool:
+    """Whether lists and objects in `value` lie deeper than `levels`; without recursion."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(each, (dict, list)) for each in layer)
 
 
 def _too_deep(where: str) -> ModelFileError:
