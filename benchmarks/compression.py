@@ -22,6 +22,16 @@ HEADINGS = (
 )
 
 
+def count(value: int | None) -> str:
+    """Digits in groups of three; nothing where it was not measured."""
+    return "" if value is None else f"{value:,}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent; nothing where it was not measured."""
+    return "" if value is None else f"{value:.2%}"
+
+
 def row(ratio: float, report: Report) -> tuple[str, ...]:
     """One line of the table."""
     size, test, proof = report.size, report.accuracy[0], report.proof
@@ -29,13 +39,8 @@ def row(ratio: float, report: Report) -> tuple[str, ...]:
     pruned = test.float if test.pruned is None else test.pruned
     return (
         f"{ratio:g}",
-        f"{size.params.after:,}",
-        f"{size.macs.after:,}",
-        f"{size.tflite.after:,}",
-        f"{size.arena.after:,}",
-        f"{test.float:.2%}",
-        f"{pruned:.2%}",
-        f"{test.compressed:.2%}",
+        *(count(change.after) for change in (size.params, size.macs, size.tflite, size.arena)),
+        *(percent(value) for value in (test.float, pruned, test.compressed)),
         equal,
     )
 

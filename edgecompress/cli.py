@@ -108,12 +108,15 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
         budget=args.budget,
         changes=_changes(args),
         seed=args.seed,
+        name=args.name,
     )
     folder = args.out or Path("build") / job.name
     with terminal.bars() as progress:
         result = pipeline.run(job, progress=progress)
     result.save(folder)
-    _show(result.report, folder, args, terminal)
+    if not args.json:
+        terminal.note(f"written to {folder}{os.sep}")
+    _show(result.report, args, terminal)
 
 
 def report(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -126,7 +129,7 @@ def report(args: argparse.Namespace, terminal: Terminal) -> None:
     found = Report.read(folder)
     if args.budget:
         found = found.judged(Budget.read(args.budget))
-    _show(found, folder, args, terminal)
+    _show(found, args, terminal)
 
 
 def inspect(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -188,7 +191,7 @@ def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     }
 
 
-def _show(report: Report, folder: Path, args: argparse.Namespace, terminal: Terminal) -> None:
+def _show(report: Report, args: argparse.Namespace, terminal: Terminal) -> None:
     from edgecompress.report import markdown
 
     if args.json:
@@ -199,7 +202,6 @@ def _show(report: Report, folder: Path, args: argparse.Namespace, terminal: Term
         terminal.say(markdown.proof_line(report))
         for line in markdown.budget_lines(report):
             terminal.say(line)
-        terminal.note(f"written to {folder}{os.sep}")
     report.check()
 
 
@@ -213,6 +215,7 @@ BOARD = (
     ("--runs", {"type": int, "default": 3, "help": "how many inferences"}),
 )
 Options: TypeAlias = tuple[tuple[str, dict[str, Any]], ...]
+JSON = ("--json", {"action": "store_true", "help": "the answer as JSON on stdout"})
 COMMANDS: dict[str, tuple[Command, str, Options]] = {
     "compress": (
         compress,
@@ -220,6 +223,7 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
         (
             ("model", {"metavar": "MODEL", **FILE}),
             ("--data", {"type": Path, "help": ".npz with x, y and perhaps x_calibration"}),
+            ("--name", {"help": "the model's name in the report and in C (default: the file's)"}),
             ("--metric", {"choices": METRICS, "help": "default: from the data"}),
             ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
             ("--recipe", {"type": Path, "help": "recipe.toml (default: the zoo model's)"}),
@@ -230,12 +234,17 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
             ("--score", {"choices": SCORE_NAMES, "help": "how channels are ranked"}),
             ("--mode", {"choices": MODES, "help": "of the conversion (default int8)"}),
             SEED,
+            JSON,
         ),
     ),
     "report": (
         report,
         "print the report of a run and check its budget",
-        (("model", {"metavar": "MODEL", "help": "the model's name, or a run directory"}), BUDGET),
+        (
+            ("model", {"metavar": "MODEL", "help": "the model's name, or a run directory"}),
+            BUDGET,
+            JSON,
+        ),
     ),
     "inspect": (
         inspect,
@@ -243,9 +252,10 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
         (
             ("file", {"metavar": "FILE", **FILE}),
             ("--channels", {"action": "store_true", "help": "list the coupled channels too"}),
+            JSON,
         ),
     ),
-    "models": (models, "list the zoo", ()),
+    "models": (models, "list the zoo", (JSON,)),
     "pull": (pull, "fetch a zoo model's public files by pinned SHA-256", (MODEL,)),
     "train": (train, "train a zoo model afresh", (MODEL, SEED)),
     "flash": (board, "put a model on a board, run it, read the measurement back", BOARD),
@@ -264,7 +274,6 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.set_defaults(run=run)
         command.add_argument("-v", "--verbose", action="store_true", help="show what the tools say")
-        command.add_argument("--json", action="store_true", help="the answer as JSON on stdout")
         for option, settings in options:
             command.add_argument(option, **settings)
     return root
@@ -302,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see the top of this module)."""
     args = parser().parse_args(argv)
     try:
-        with _streams(args.verbose, talk=not args.json) as terminal:
+        with _streams(args.verbose, talk=not getattr(args, "json", False)) as terminal:
             args.run(args, terminal)
     except EdgeCompressError as error:
         return _fail(str(error), error.exit_code)

@@ -36,9 +36,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
-    def head(self, n: int) -> Split:
-        """The first `n` rows."""
-        return Split(self.name, self.x[:n], None if self.y is None else self.y[:n], self.source)
+    def rows(self, picked: npt.NDArray[np.int64]) -> Split:
+        """The rows with the numbers `picked`."""
+        y = None if self.y is None else self.y[picked]
+        return Split(self.name, self.x[picked], y, self.source)
 
 
 @dataclass(frozen=True, eq=False)

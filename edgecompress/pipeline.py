@@ -10,7 +10,7 @@ import contextlib
 import math
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress import cost, runtimes, zoo
+from edgecompress import cost, proof, runtimes, zoo
 from edgecompress.artifact import Artifact
-from edgecompress.backends import tflm
+from edgecompress.backends import cgen, tflm
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
-from edgecompress.evaluation import compare, first_difference, predict, score
+from edgecompress.evaluation import predict, score
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.prune import prune_structured
 from edgecompress.quantization import quantize, sqnr
-from edgecompress.recipe import Budget, Recipe
-from edgecompress.report import AccuracyRow, Change, Difference, LayerRow, Proof, Report, Size
+from edgecompress.recipe import Budget, Quantize, Recipe
+from edgecompress.report import AccuracyRow, Change, LayerRow, Report, Size
 from edgecompress.tflite import Program, read
 from edgecompress.vocabulary import Metric
 
@@ -118,12 +118,14 @@ def plan(
     budget: Budget | Path | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int | None = None,
+    name: str | None = None,
 ) -> Plan:
     """Read and check the model, its data, recipe and budget.
 
     `model` is a name of the zoo, whose data set, recipe.toml and budget.toml are the defaults, or
     a model file, which needs `data` (a Dataset or an .npz, see `load_npz`). `changes` are options
-    on top of the recipe, by section and key. Raises the errors of each part.
+    on top of the recipe, by section and key; `name` takes the place of the model's own, and must
+    make a C identifier. Raises the errors of each part.
     """
     home = zoo.folder(str(model)) if str(model) in zoo.names() else None
     chosen = _read(Recipe, recipe, home).merged(changes or {}, seed=seed)
@@ -133,12 +135,19 @@ def plan(
         raise ConfigError(f"{model}: no such model file, nor a model of the zoo ({zoo_names})")
     dataset = _dataset(model, data, metric=metric, seed=chosen.seed, zoo_model=home is not None)
     artifact = zoo.load(model)
+    artifact = artifact if name is None else replace(artifact, name=name)
+    cgen.identifier(artifact.name)
     shape = _input_shape(artifact)
     check_shape(dataset, shape, model=artifact.name)
     if artifact.keras is None and chosen.prune.active:
         raise StageOrderError(
             f"prune: {artifact.name} is a .tflite, which cannot be pruned; start from the Keras"
             " model, or leave the pruning target out"
+        )
+    if artifact.tflite is not None and chosen.quantize != Quantize():
+        raise StageOrderError(
+            f"quantize: {artifact.name} is a .tflite, which is quantised already; start from the"
+            " Keras model, or leave the quantize options out"
         )
     return Plan(artifact.name, artifact, dataset, chosen, limits)
 
@@ -153,6 +162,14 @@ def run(plan: Plan, *, progress: Progress = silent) -> Result:
 
     The runtimes work in processes of their own while TensorFlow converts and evaluates.
     """
+    try:
+        return _run(plan, progress)
+    except BaseException:
+        runtimes.cancel_all()
+        raise
+
+
+def _run(plan: Plan, progress: Progress) -> Result:
     given = plan.artifact
     floats = _floats(plan, given, "float accuracy", progress)
     baseline = _baseline(plan, progress)
@@ -162,29 +179,41 @@ def run(plan: Plan, *, progress: Progress = silent) -> Result:
     flatbuffer = artifact.need_tflite("evaluate")
     program = read(flatbuffer)
     unsupported = tuple(tflm.supports(program))
-    judged = runtimes.submit(flatbuffer, plan.samples, kernels=plan.recipe.evaluate.kernels)
-    device = None if unsupported else _Device.start(plan, flatbuffer)
+    options = plan.recipe.evaluate
+    judged = runtimes.submit(flatbuffer, plan.samples, kernels=options.kernels)
+    device = None
+    if proof.available() and not unsupported:
+        device = proof.start(
+            flatbuffer, plan.data.test.x, samples=options.tflm_samples, kernels=options.kernels
+        )
     layers = _layers(plan, artifact, progress)
-    progress("accuracy", 0, 1)
-    outputs = judged.result()
-    progress("accuracy", 1, 1)
-    progress("TFLM bits", 0, 1)
-    proof, on_device, arena = (None, None, None) if device is None else device.finish(outputs)
-    progress("TFLM bits", 1, 1)
+    with _stage(progress, "accuracy"):
+        outputs = judged.result()
+    with _stage(progress, "TFLM bits"):
+        found = None if device is None else device.finish(outputs)
+    arena = None if found is None else found.arena
     sources = {} if unsupported else tflm.generate(program, name=artifact.name, arena=arena)
     report = Report(
+        schema=1,
         name=artifact.name,
         sha256=str(artifact.sha256),
         tools={**_versions(), "accuracy": outputs.label},
         commit=_commit(),
         steps=artifact.steps,
         size=_size(given, artifact, program, baseline, arena),
-        accuracy=_accuracy(plan, floats, pruned_floats, _judged(plan, outputs.values), on_device),
-        proof=proof,
+        accuracy=_accuracy(plan, floats, pruned_floats, _judged(plan, outputs.values), found),
+        proof=None if found is None else found.proof,
         layers=layers,
         unsupported=unsupported,
     )
     return Result(artifact, report.judged(plan.budget), sources)
+
+
+@contextlib.contextmanager
+def _stage(progress: Progress, label: str) -> Iterator[None]:
+    progress(label, 0, 1)
+    yield
+    progress(label, 1, 1)
 
 
 def _read(kind: type[Any], given: Any, home: Path | None) -> Any:
@@ -236,26 +265,24 @@ class _Baseline:
     running: runtimes.Job | None
 
 
-def _baseline(plan: Plan, progress: Progress) -> _Baseline:
-    given = plan.artifact
-    progress("convert float32", 0, 1)
-    converted = given.tflite
-    if converted is None:
+def _baseline(plan: Plan, progress: Progress) -> _Baseline | None:
+    """None where the run changes nothing: a `.tflite`, or a plain conversion to float32."""
+    given, recipe = plan.artifact, plan.recipe
+    if given.tflite is not None or (recipe.quantize.mode == "float32" and not recipe.prune.active):
+        return None
+    with _stage(progress, "convert float32"):
         converted = quantize(given, mode="float32").need_tflite("convert")
-    running = None
-    if not tflm.supports(read(converted)):
-        running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
-    progress("convert float32", 1, 1)
+        running = None
+        if proof.available() and not tflm.supports(read(converted)):
+            running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
     return _Baseline(len(converted), running)
 
 
 def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Scores:
     if artifact.keras is None:
         return None
-    progress(label, 0, 1)
-    scores = _judged(plan, predict(artifact.keras, plan.samples))
-    progress(label, 1, 1)
-    return scores
+    with _stage(progress, label):
+        return _judged(plan, predict(artifact.keras, plan.samples))
 
 
 def _judged(plan: Plan, outputs: Float) -> list[float]:
@@ -294,9 +321,8 @@ def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRo
     if artifact.keras is None:
         return ()
     rows = plan.calibration[: plan.recipe.evaluate.error_samples]
-    progress("quantisation error", 0, 1)
-    errors = sqnr(artifact, rows)
-    progress("quantisation error", 1, 1)
+    with _stage(progress, "quantisation error"):
+        errors = sqnr(artifact, rows)
     return tuple(
         LayerRow(
             error.layer,
@@ -308,103 +334,54 @@ def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRo
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Device:
-    """The first rows of the test split under the TFLM interpreter, and under the reference
-    kernels where these do not judge all rows anyway (`reference` is None then)."""
-
-    model: bytes
-    rows: Float
-    subject: runtimes.Job
-    reference: runtimes.Job | None
-
-    @classmethod
-    def start(cls, plan: Plan, model: bytes) -> _Device:
-        rows = plan.data.test.x[: plan.recipe.evaluate.tflm_samples]
-        judged = plan.recipe.evaluate.kernels == "exact"
-        return cls(
-            model,
-            rows,
-            runtimes.submit(model, rows, runtime="tflm"),
-            None if judged else runtimes.submit(model, rows),
-        )
-
-    def finish(self, judged: runtimes.Outcome) -> tuple[Proof | None, Float, int | None]:
-        """The proof (None unless outputs are integers), TFLM's outputs, the arena in bytes."""
-        subject = self.subject.result()
-        reference = judged if self.reference is None else self.reference.result()
-        if subject.raw.dtype.kind not in "iu":
-            return None, subject.values, subject.arena
-        bits = compare(reference.raw[: len(self.rows)], subject.raw)
-        differs_at = None
-        if bits.exact != bits.elements:
-            differs_at = self._differs_at()
-        proof = Proof(
-            reference=reference.label,
-            subject=subject.label,
-            samples=len(self.rows),
-            elements=bits.elements,
-            exact=bits.exact,
-            off_by_one=bits.off_by_one,
-            mismatch=bits.mismatch,
-            max_diff=bits.max_diff,
-            differs_at=differs_at,
-        )
-        return proof, subject.values, subject.arena
-
-    def _differs_at(self) -> Difference | None:
-        at = first_difference(self.model, self.rows)
-        if at is None:
-            return None
-        return Difference(at.kind, at.layer, at.mismatch, at.elements, at.max_diff)
-
-
 def _size(
     given: Artifact,
     artifact: Artifact,
     program: Program,
-    baseline: _Baseline,
+    baseline: _Baseline | None,
     arena: int | None,
 ) -> Size:
-    before = None if baseline.running is None else baseline.running.result().arena
     if given.keras is None or artifact.keras is None:
-        macs = Change(program.macs, program.macs)
-        params = Change(None, None)
+        macs, params = Change(program.macs, program.macs), Change(None, None)
     else:
         old, new = cost.total(given.keras), cost.total(artifact.keras)
         macs, params = Change(old.macs, new.macs), Change(old.params, new.params)
-    return Size(
-        params=params,
-        macs=macs,
-        tflite=Change(baseline.bytes, len(artifact.need_tflite("report"))),
-        arena=Change(before, arena),
-    )
+    tflite, needed = len(artifact.need_tflite("report")), arena
+    before = tflite if baseline is None else baseline.bytes
+    if baseline is not None:
+        needed = None if baseline.running is None else baseline.running.result().arena
+    return Size(params, macs, Change(before, tflite), Change(needed, arena))
 
 
 def _accuracy(
-    plan: Plan, floats: Scores, pruned: Scores, compressed: Scores, on_device: Float | None
+    plan: Plan, floats: Scores, pruned: Scores, compressed: Scores, found: proof.OnDevice | None
 ) -> tuple[AccuracyRow, ...]:
-    """One row a split; TFLM's outputs are those of the first rows of the first split."""
-    metric, rows = plan.data.metric, []
+    """One row a split; what TFLM computed is of rows of the first."""
+    rows = []
     for i, split in enumerate(plan.splits):
-        tflm, tested = None, None
-        if on_device is not None and i == 0:
-            tested = len(on_device)
-            tflm = score(on_device, split.head(tested), metric=metric)
+        device = None if found is None or i else _device_score(plan, found)
         rows.append(
             AccuracyRow(
                 split=split.name,
                 source=split.source,
-                metric=metric,
+                metric=plan.data.metric,
                 samples=len(split),
                 float=None if floats is None else floats[i],
                 pruned=None if pruned is None else pruned[i],
                 compressed=None if compressed is None else compressed[i],
-                tflm=tflm,
-                tflm_samples=tested,
+                tflm=device,
+                tflm_samples=None if device is None or found is None else len(found.picked),
             )
         )
     return tuple(rows)
+
+
+def _device_score(plan: Plan, found: proof.OnDevice) -> float | None:
+    """The metric on TFLM's rows; None where they are too few to have both classes of an AUC."""
+    rows = plan.data.test.rows(found.picked)
+    if plan.data.metric == "auc" and rows.y is not None and len(np.unique(rows.y)) < 2:
+        return None
+    return score(found.values, rows, metric=plan.data.metric)
 
 
 def _versions() -> dict[str, str]:
@@ -416,7 +393,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit that is checked out in the working directory, None outside a git checkout."""
+    """The commit that is checked out where the command runs, None outside a git checkout."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False

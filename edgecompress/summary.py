@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgecompress import zoo
 from edgecompress.artifact import Artifact
+from edgecompress.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from edgecompress.tflite import Tensor
@@ -112,8 +113,21 @@ def summarise(model: str | Path, *, channels: bool = False) -> Summary:
         params=total.params,
         macs=total.macs,
         groups=tuple(str(group) for group in found),
-        unsupported=(),
+        unsupported=_unsupported(artifact),
     )
+
+
+def _unsupported(artifact: Artifact) -> tuple[str, ...]:
+    """What TFLM cannot run of a Keras model, asked on its float32 conversion."""
+    from edgecompress.backends import tflm
+    from edgecompress.quantization import quantize
+    from edgecompress.tflite import read
+
+    try:
+        converted = quantize(artifact, mode="float32").need_tflite("inspect")
+    except UnsupportedError as error:
+        return (str(error),)
+    return tuple(tflm.supports(read(converted)))
 
 
 def _of_program(artifact: Artifact, size: int) -> Summary:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from string import Template
 from typing import NamedTuple
 
-from edgecompress.backends import cgen
+from edgecompress.backends import CONTRACT, cgen, contract
 from edgecompress.errors import ConfigError, UnsupportedError
 from edgecompress.tflite import Op, Program, Tensor
 
 NAME = "tflm"
 
 
-FILES = ("model.cc", "model_data.cc", "model_data.h", "model_ops.cc", "model_ops.h")
+FILES = (CONTRACT, "model.cc", "model_data.cc", "model_data.h", "model_ops.cc", "model_ops.h")
 """What `generate` gives, sorted."""
 
 
@@ -286,8 +286,9 @@ def operators(program: Program) -> tuple[tuple[str, str], ...]:
 
 
 def generate(program: Program, *, name: str, arena: int | None = None) -> dict[str, str]:
-    """The model's C++ sources: file name -> text. Pure: the same arguments, the same text.
+    """The model's C++ sources, complete but for the TFLM library: file name -> text.
 
+    Pure: the same arguments, the same text.
     `arena` is the exact size of the static arena in bytes. With None the size is left to the
     build, which must define EC_MODEL_ARENA_BYTES (an `#error` says so). Raises UnsupportedError
     where `supports` has something to say, ConfigError for a bad name or arena, StageOrderError
@@ -314,7 +315,7 @@ def generate(program: Program, *, name: str, arena: int | None = None) -> dict[s
         "model_ops.cc": _ops_source(program),
         "model.cc": _glue(program, name=name, symbol=symbol, arena=arena),
     }
-    return {path: f"{banner}{text}" for path, text in files.items()}
+    return {CONTRACT: contract(), **{path: f"{banner}{text}" for path, text in files.items()}}
 
 
 def _data_source(symbol: str, data: bytes) -> str:

@@ -29,6 +29,8 @@ def proof_line(report: Report) -> str:
     proof = report.proof
     if report.unsupported:
         return "TFLM cannot run this model: " + "; ".join(report.unsupported)
+    if "tflite-micro" not in report.tools:
+        return "TFLM was not run: tflite-micro is not installed (wheels: Linux, x86-64)."
     if proof is None:
         return "Not compared bit for bit: the outputs of this model are not integers."
     runs = f"{proof.samples} samples, {proof.elements:,} outputs"

@@ -50,7 +50,7 @@ def test_accuracy_of_the_reference_model(reference: Path, kws01: Split) -> None:
 
 
 def test_tflm_has_the_bits_of_the_reference_kernels(reference: Path, kws01: Split) -> None:
-    model, rows = reference.read_bytes(), kws01.head(50).x
+    model, rows = reference.read_bytes(), kws01.rows(np.arange(50)).x
     jobs = [runtimes.submit(model, rows, runtime=name) for name in ("tflite", "tflm")]
     exact, device = (job.result() for job in jobs)
     if exact.runtime != "tflite-runtime":
@@ -102,6 +102,6 @@ def test_our_route_gives_the_bits_of_the_standard_one(data_dir: Path, kws01: Spl
 
     assert [op.kind for op in read(ours).ops] == [op.kind for op in read(standard).ops]
     assert len(ours) <= len(standard)
-    jobs = [runtimes.submit(model, kws01.head(100).x) for model in (ours, standard)]
+    jobs = [runtimes.submit(model, kws01.rows(np.arange(100)).x) for model in (ours, standard)]
     assert np.array_equal(*(job.result().raw for job in jobs))
     assert "TF_USE_LEGACY_KERAS" not in os.environ

@@ -168,7 +168,7 @@ def test_what_cannot_be_evaluated() -> None:
     artifact = Artifact("residual", tflite=RESIDUAL)
     target = split(ROWS, [0] * 5)
     with pytest.raises(ConfigError, match="the split is empty"):
-        evaluate(artifact, target.head(0), metric="top1")
+        evaluate(artifact, target.rows(np.arange(0)), metric="top1")
     with pytest.raises(ConfigError, match="runtime 'xnn' is unknown"):
         evaluate(artifact, target, metric="top1", runtime="xnn")
     with pytest.raises(StageOrderError, match="residual has no Keras model"):

@@ -52,7 +52,7 @@ def compile_and_run(folder: Path, *sources: str, flags: tuple[str, ...] = ()) ->
     for source in sources:
         driver = ["cc", "-std=c11"] if source.endswith(".c") else ["c++", "-std=c++17"]
         objects.append(f"{source}.o")
-        command = [*driver, *WARNINGS, *flags, f"-I{INCLUDE}", "-I."]
+        command = [*driver, *WARNINGS, *flags, "-I."]
         subprocess.run([*command, "-c", source, "-o", objects[-1]], cwd=folder, check=True)
     subprocess.run(["c++", *objects, "-o", "program"], cwd=folder, check=True)
     return subprocess.run([folder / "program"], check=True, capture_output=True).stdout
@@ -79,7 +79,8 @@ def test_the_array_is_the_model_byte_for_byte(tmp_path: Path) -> None:
     write(tmp_path, {**files, "main.cc": main})
     assert compile_and_run(tmp_path, "model_data.cc", "main.cc") == NET.file
     sha = hashlib.sha256(NET.file or b"").hexdigest()
-    assert all(f"/* sha256: {sha} */" in text for text in files.values())
+    made = [text for path, text in files.items() if path != "ec_model.h"]
+    assert all(f"/* sha256: {sha} */" in text for text in made)
 
 
 RESOLVER_H = """
@@ -240,7 +241,7 @@ def test_an_arena_that_was_not_measured_must_be_given_to_the_build(tmp_path: Pat
     need("cc")
     library(tmp_path)
     write(tmp_path, tflm.generate(NET, name="kws"))
-    command = ["c++", "-std=c++17", "-fsyntax-only", f"-I{INCLUDE}", "-I.", "model.cc"]
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-I.", "model.cc"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "the arena size of this model was not measured" in done.stderr
