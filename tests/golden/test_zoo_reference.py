@@ -9,7 +9,7 @@ import pytest
 
 from edgecompress import zoo
 
-REAL = {"kws01_unseen": 0.907, "validation": 0.884}
+REAL = {"kws01_unseen": 0.894, "validation": 0.878}
 """Accuracy of our committed weights; models/kws/README.md says how they were measured."""
 
 

@@ -19,7 +19,7 @@ from tests.conftest import need
 
 PINNED_MIDDLE = (-40.152, 2.634, -17.439, -1.383, 6.924, 1.327, -5.485, -1.109, 4.230, 2.616)
 PINNED_FIRST = (-82.530, 19.535, 5.121, 1.127, -2.059, -3.200, -3.809, -3.445, -2.876, -1.950)
-SYNTHESISED_FLOOR = 0.94
+SYNTHESISED_FLOOR = 0.91
 
 NOTHING = augment.Strength(
     shift_frames=0, stretch=0, warp=0, gain=0, tilt=0, noisy=0, masked=0, jitter=0
@@ -253,12 +253,11 @@ def test_a_closed_channel_is_dead_and_no_other() -> None:
         layer.set_weights([w + 0.1 for w in layer.get_weights()])  # no weight is at rest
     assert slim.dead(model) == {}
     gates = slim.Gates(model)
-    maker = [layer.name for layer in model.layers if layer.name.startswith("conv2d")]
-    gates.close({maker[0]: (3,)})
-    gates.close({maker[0]: (5, 60), maker[4]: (0,)})
+    gates.close({"conv": (3,)})
+    gates.close({"conv": (5, 60), "pointwise4": (0,)})
     before = model.count_params(), sum(np.count_nonzero(w) for w in model.get_weights())
     gates.hold()
-    assert slim.dead(model) == {maker[0]: (3, 5, 60), maker[4]: (0,)}
+    assert slim.dead(model) == {"conv": (3, 5, 60), "pointwise4": (0,)}
     # first: conv 41, norm 3, depthwise 10, norm 3, row 64; last: conv 65, norm 3, row 12; the
     # variance of a norm rests at 1, which counts as non-zero before and after
     changed = before[1] - sum(np.count_nonzero(w) for w in model.get_weights())

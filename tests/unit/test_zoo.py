@@ -335,6 +335,10 @@ def test_the_pulled_kws01_is_read_like_the_one_of_the_data_folder(
     np.testing.assert_array_equal(pulled.test.x, given.test.x)
     np.testing.assert_array_equal(pulled.test.y, given.test.y)
     assert pulled.pool.shape[1:] == given.pool.shape[1:] == (49, 10, 1)
+    for source in (pulled, given):
+        assert source.pool_y is not None
+        assert len(source.pool_y) == len(source.pool)
+        assert set(source.pool_y) == set(range(12))
 
 
 def test_calibration_clips_of_the_reference_set_are_not_in_the_test_split(
@@ -364,3 +368,5 @@ def test_cifar_images_of_the_archive_have_the_planes_in_the_right_order(models: 
     assert data.test.x.shape == (3, 32, 32, 3)
     assert np.argwhere(data.test.x).tolist() == [[1, 1, 1, 1]]
     assert data.test.y.tolist() == [1, 2, 3]
+    assert data.pool_y is not None
+    assert data.pool_y.tolist() == [1, 2, 3]

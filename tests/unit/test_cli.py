@@ -1,0 +1,106 @@
+"""The command line without a model: start-up, streams, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import edgecompress
+from edgecompress import cli
+
+HEAVY = {"tensorflow", "keras", "tf_keras", "numpy", "rich"}
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom edgecompress.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
+        f"print('heavy:', sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    out = python(code)
+    assert "heavy: []" in out
+    for command in cli.COMMANDS:
+        assert f"    {command} " in out
+
+
+def test_the_public_names_are_what_all_says() -> None:
+    assert edgecompress.__all__ == sorted(edgecompress.__all__)
+    code = (
+        "import edgecompress as ec\nfrom edgecompress import pipeline\n"
+        "print([n for n in ec.__all__ if type(getattr(ec, n)).__name__ == 'module'])"
+    )
+    assert python(code) == "[]\n"
+    with pytest.raises(AttributeError, match="has no attribute 'gone'"):
+        edgecompress.gone  # noqa: B018
+
+
+def test_what_native_code_says_is_hidden_unless_verbose(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def chatter(args: object, terminal: cli.Terminal) -> None:
+        os.write(1, b"native stdout\n")
+        os.write(2, b"native stderr\n")
+        terminal.say("the answer")
+
+    monkeypatch.setitem(cli.COMMANDS, "models", (chatter, "list the zoo", ()))
+    assert cli.main(["models"]) == 0
+    assert capfd.readouterr() == ("the answer\n", "")
+    assert cli.main(["models", "-v"]) == 0
+    out, err = capfd.readouterr()
+    assert "native stdout" in out
+    assert "native stderr" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; earlier output is untouched"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied"),
+        (ZeroDivisionError("oh\nno"), 70, "a bug: ZeroDivisionError: oh no; run again with -v,"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail(args: object, terminal: cli.Terminal) -> None:
+        raise error
+
+    monkeypatch.setitem(cli.COMMANDS, "models", (fail, "list the zoo", ()))
+    assert cli.main(["models"]) == code
+    assert capfd.readouterr().err.startswith(f"edgecompress: {message}")
+
+
+def test_a_bug_is_raised_under_verbose(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(args: object, terminal: cli.Terminal) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(cli.COMMANDS, "models", (fail, "list the zoo", ()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["models", "-v"])
+
+
+def test_progress_is_one_line_a_stage_where_stderr_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work(args: object, terminal: cli.Terminal) -> None:
+        with terminal.bars() as progress:
+            for done in range(3):
+                progress("count", done, 2)
+
+    monkeypatch.setitem(cli.COMMANDS, "models", (work, "list the zoo", (cli.JSON,)))
+    assert cli.main(["models"]) == 0
+    assert capfd.readouterr().err == "count ...\n"
+    assert cli.main(["models", "--json"]) == 0
+    assert capfd.readouterr().err == ""
