@@ -32,6 +32,7 @@ def dataset(folder: Path) -> Dataset:
     """The committed synthesised sets, and the real ones where EC_DATA_DIR has them."""
     with np.load(folder / EVALUATION, allow_pickle=False) as data:
         pool = data["pool_x"].astype(np.float32)
+        pool_labels = data["pool_y"].astype(np.int64)
         test = data["test_x"].astype(np.float32)
         labels = data["test_y"].astype(np.int64)
     return Dataset(
@@ -41,6 +42,7 @@ def dataset(folder: Path) -> Dataset:
         test=Split("synthesised", test, labels, "espeak-ng voices that training never heard"),
         extra=tuple(_real_splits()),
         labels=LABELS,
+        pool_y=pool_labels,
     )
 
 
@@ -49,6 +51,7 @@ def train(folder: Path, *, seed: int = 0, progress: Progress = silent) -> None:
 
     Needs espeak-ng (ToolError) and EC_DATA_DIR (ConfigError).
     """
+    from .slim import slim
     from .train import fit, save
 
     heard, _ = real.split_by_speaker(real.need_clips())
@@ -61,7 +64,8 @@ def train(folder: Path, *, seed: int = 0, progress: Progress = silent) -> None:
         copies=TRAINING_COPIES,
         progress=progress,
     )
-    save(fit(heard, said, seed=seed, progress=progress), folder / WEIGHTS)
+    full = fit(heard, said, seed=seed, progress=progress)
+    save(slim(full, heard, said, seed=seed, progress=progress), folder / WEIGHTS)
 
 
 def write_evaluation(file: Path, *, progress: Progress = silent) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,20 +55,30 @@ def ds_cnn(*, seed: int, dropout: float = 0.0, last_dropout: float = 0.0) -> ker
     def start() -> Any:
         return keras.initializers.GlorotUniform(seed=next(seeds))
 
-    def norm_relu(x: Any) -> Any:
-        return layers.Activation("relu")(layers.BatchNormalization()(x))
+    def norm_relu(layer: Any, x: Any) -> Any:
+        y = layers.BatchNormalization(name=f"{layer.name}_norm")(layer(x))
+        return layers.Activation("relu", name=f"{layer.name}_relu")(y)
 
-    source = keras.Input((FRAMES, COEFFICIENTS, 1))
-    x = layers.Conv2D(CHANNELS, (10, 4), strides=2, padding="same", kernel_initializer=start())
-    y = layers.Dropout(dropout, seed=next(seeds))(norm_relu(x(source)))
-    for _ in range(BLOCKS):
-        y = layers.DepthwiseConv2D(3, padding="same", depthwise_initializer=start())(y)
-        y = layers.Conv2D(CHANNELS, 1, padding="same", kernel_initializer=start())(norm_relu(y))
-        y = norm_relu(y)
-    y = layers.Dropout(last_dropout, seed=next(seeds))(y)
-    y = layers.Flatten()(layers.AveragePooling2D((25, 5))(y))
-    y = layers.Dense(len(LABELS), activation="softmax", kernel_initializer=start())(y)
-    return keras.Model(source, y, name="kws")
+    def conv(name: str, size: Any, strides: int = 1) -> Any:
+        return layers.Conv2D(
+            CHANNELS, size, strides, padding="same", kernel_initializer=start(), name=name
+        )
+
+    def depthwise(name: str) -> Any:
+        return layers.DepthwiseConv2D(3, padding="same", depthwise_initializer=start(), name=name)
+
+    source = keras.Input((FRAMES, COEFFICIENTS, 1), name="mfcc")
+    x = norm_relu(conv("conv", (10, 4), 2), source)
+    x = layers.Dropout(dropout, seed=next(seeds), name="dropout")(x)
+    for block in range(1, BLOCKS + 1):
+        x = norm_relu(depthwise(f"depthwise{block}"), x)
+        x = norm_relu(conv(f"pointwise{block}", 1), x)
+    x = layers.Dropout(last_dropout, seed=next(seeds), name="last_dropout")(x)
+    x = layers.Flatten(name="flatten")(layers.AveragePooling2D((25, 5), name="pool")(x))
+    dense = layers.Dense(
+        len(LABELS), activation="softmax", kernel_initializer=start(), name="classes"
+    )
+    return keras.Model(source, dense(x), name="kws")
 
 
 def fit(
@@ -79,14 +89,29 @@ def fit(
     schedule: Schedule | None = None,
     progress: Progress = silent,
 ) -> keras.Model:
-    """A DS-CNN trained on augmented `real` and `synthetic` clips.
+    """A DS-CNN trained on augmented `real` and `synthetic` clips."""
+    s = schedule if schedule is not None else Schedule()
+    model = ds_cnn(seed=seed, dropout=s.dropout, last_dropout=s.last_dropout)
+    clips = batches(real, synthetic, s, np.random.default_rng(seed))
+    optimize(model, clips, s, label="training", progress=progress)
+    return model
 
-    AdamW with a cosine schedule; the weights returned are an exponential average over the steps.
+
+def optimize(
+    model: keras.Model,
+    clips: Iterator[tuple[Float, Float]],
+    s: Schedule,
+    *,
+    label: str,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: Progress = silent,
+) -> None:
+    """Train `model` where it stands on endless batches `clips` of inputs and target probabilities.
+
+    AdamW with a cosine schedule; the weights left are an exponential average over the steps.
     """
     import keras
 
-    s = schedule if schedule is not None else Schedule()
-    model = ds_cnn(seed=seed, dropout=s.dropout, last_dropout=s.last_dropout)
     rate = keras.optimizers.schedules.CosineDecay(
         s.learning_rate / 100,
         s.steps - s.warm_up_steps,
@@ -96,22 +121,22 @@ def fit(
     optimizer = keras.optimizers.AdamW(
         rate, weight_decay=s.weight_decay, use_ema=True, ema_momentum=s.averaging
     )
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=s.label_smoothing)
-    model.compile(optimizer, loss)
+    model.compile(
+        optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=s.label_smoothing)
+    )
     length = max(1, s.steps // 100)
     epochs = s.steps // length
     report = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: progress("training", epoch + 1, epochs)
+        on_epoch_end=lambda epoch, logs: progress(label, epoch + 1, epochs)
     )
     model.fit(
-        _batches(real, synthetic, s, np.random.default_rng(seed)),
+        clips,
         epochs=epochs,
         steps_per_epoch=length,
-        callbacks=[report],
+        callbacks=[*callbacks, report],
         shuffle=False,
         verbose=0,
     )
-    return model
 
 
 def save(model: keras.Model, file: Path) -> None:
@@ -123,9 +148,10 @@ def save(model: keras.Model, file: Path) -> None:
     part.replace(file)
 
 
-def _batches(
+def batches(
     real: Clips, synthetic: Clips, s: Schedule, rng: np.random.Generator
 ) -> Iterator[tuple[Float, Float]]:
+    """Endless batches of augmented clips and one-hot classes, drawn with `rng`."""
     noise = np.concatenate([clips.x[clips.y == SILENCE] for clips in (real, synthetic)])
     ones = np.eye(len(LABELS), dtype=np.float32)
     of_real = round(s.batch * s.real)

@@ -12,13 +12,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import zoo
+from edgecompress import npz, zoo
 from edgecompress.data import Dataset, Float, Split
-from edgecompress.errors import ConfigError
 
 NAME = "mlperf_ic"
 LABELS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 CALIBRATION_ROWS = 500
+
+_MODEL, _TEST_ROWS, _TRAINING_ROWS = GIVEN = (
+    "models/ic_resnet.keras",
+    "cifar10/cifar10_test_2000.npz",
+    "cifar10/cifar10_calib_train500.npz",
+)
+"""What EC_DATA_DIR may hold."""
 
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _ROW_BYTES = 1 + 3 * 32 * 32
@@ -41,7 +47,7 @@ REMOTE = (
 
 def model(folder: Path) -> Path:
     """The float reference model."""
-    return zoo.data_file("models/ic_resnet.keras") or _pulled("pretrainedResnet.h5")
+    return zoo.data_file(_MODEL) or zoo.pulled(NAME, "pretrainedResnet.h5", instead=GIVEN)
 
 
 def dataset(folder: Path) -> Dataset:
@@ -49,14 +55,14 @@ def dataset(folder: Path) -> Dataset:
 
     2,000 of the test images from EC_DATA_DIR, all 10,000 from the pulled archive.
     """
-    test = zoo.data_file("cifar10/cifar10_test_2000.npz")
-    training = zoo.data_file("cifar10/cifar10_calib_train500.npz")
+    test = zoo.data_file(_TEST_ROWS)
+    training = zoo.data_file(_TRAINING_ROWS)
     if test is not None and training is not None:
-        (x, y), (pool, _) = _arrays(test), _arrays(training)
+        (x, y), (pool, pool_labels) = _arrays(test), _arrays(training)
         name = "cifar10_test_2000"
     else:
-        (pool, _), (x, y) = _unpack(_pulled(_ARCHIVE))
-        pool = pool[:CALIBRATION_ROWS]
+        (pool, pool_labels), (x, y) = _unpack(zoo.pulled(NAME, _ARCHIVE, instead=GIVEN))
+        pool, pool_labels = pool[:CALIBRATION_ROWS], pool_labels[:CALIBRATION_ROWS]
         name = "cifar10_test"
     return Dataset(
         name=NAME,
@@ -64,12 +70,13 @@ def dataset(folder: Path) -> Dataset:
         pool=pool,
         test=Split(name, x, y, "CIFAR-10 test images"),
         labels=LABELS,
+        pool_y=pool_labels,
     )
 
 
 def _arrays(file: Path) -> tuple[Float, npt.NDArray[np.int64]]:
-    with np.load(file, allow_pickle=False) as data:
-        return data["x"].astype(np.float32), data["y"].astype(np.int64)
+    data = npz.read(file)
+    return data["x"].astype(np.float32), data["y"].astype(np.int64)
 
 
 def _unpack(
@@ -89,14 +96,3 @@ def _rows(batch: bytes) -> tuple[Float, npt.NDArray[np.int64]]:
     rows = np.frombuffer(batch, np.uint8).reshape(-1, _ROW_BYTES)
     x = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(x, np.float32), rows[:, 0].astype(np.int64)
-
-
-def _pulled(path: str) -> Path:
-    file = zoo.cache(NAME) / path
-    if not file.exists():
-        raise ConfigError(
-            f"{NAME}: {file} is missing; run `edgecompress pull {NAME}`, or set EC_DATA_DIR to a"
-            " folder with models/ic_resnet.keras, cifar10/cifar10_test_2000.npz and"
-            " cifar10/cifar10_calib_train500.npz"
-        )
-    return file

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import zoo
+from edgecompress import npz, zoo
 from edgecompress.data import Dataset, Float, Split
-from edgecompress.errors import ConfigError
 
 NAME = "mlperf_kws"
 LABELS = (
@@ -23,6 +22,13 @@ LABELS = (
 )
 SCALE, ZERO_POINT = 0.58470291, 83
 """Input quantisation of kws01: float = (int8 - ZERO_POINT) * SCALE."""
+
+_MODEL, _CLIPS, _TRAINING_CLIPS = GIVEN = (
+    "models/kws_dscnn.keras",
+    "kws/kws01.npz",
+    "kws/sc_train60_mfcc.npz",
+)
+"""What EC_DATA_DIR may hold."""
 
 _SHAPE = (49, 10, 1)
 _MANIFEST = "kws01.sha256"
@@ -69,7 +75,7 @@ REMOTE = (
 
 def model(folder: Path) -> Path:
     """The float reference model."""
-    return zoo.data_file("models/kws_dscnn.keras") or _pulled("kws_ref_model")
+    return zoo.data_file(_MODEL) or zoo.pulled(NAME, "kws_ref_model", instead=GIVEN)
 
 
 def dataset(folder: Path) -> Dataset:
@@ -78,13 +84,13 @@ def dataset(folder: Path) -> Dataset:
     The synthesised speech is the calibration pool of the model `kws`, taken where EC_DATA_DIR has
     no real clips.
     """
-    file = zoo.data_file("kws/kws01.npz")
+    file = zoo.data_file(_CLIPS)
     if file is not None:
-        with np.load(file, allow_pickle=False) as data:
-            rows, labels = data["x"], data["y"].astype(np.int64)
+        data = npz.read(file)
+        rows, labels = data["x"], data["y"].astype(np.int64)
     else:
-        names = sorted(_manifest())
-        clips = [(_pulled("kws01") / name).read_bytes() for name in names]
+        names, folder = sorted(_manifest()), zoo.pulled(NAME, "kws01", instead=GIVEN)
+        clips = [(folder / name).read_bytes() for name in names]
         rows = np.stack([np.frombuffer(clip, np.int8).reshape(_SHAPE) for clip in clips])
         labels = np.array([int(Path(name).stem.split("_")[-1]) for name in names])
     x = (rows.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)
@@ -100,12 +106,12 @@ def dataset(folder: Path) -> Dataset:
 
 
 def _pool(test: Float) -> tuple[Float, npt.NDArray[np.int64]]:
-    real = zoo.data_file("kws/sc_train60_mfcc.npz")
+    real = zoo.data_file(_TRAINING_CLIPS)
     if real is None:
-        with np.load(zoo.folder("kws") / "eval.npz", allow_pickle=False) as data:
-            return data["pool_x"].astype(np.float32), data["pool_y"].astype(np.int64)
-    with np.load(real, allow_pickle=False) as data:
-        x, y = data["x"], data["y"].astype(np.int64)
+        data = npz.read(zoo.folder("kws") / "eval.npz")
+        return data["pool_x"].astype(np.float32), data["pool_y"].astype(np.int64)
+    data = npz.read(real)
+    x, y = data["x"], data["y"].astype(np.int64)
     other = ~_recorded_in(x, test)
     return x[other], y[other]
 
@@ -115,13 +121,3 @@ def _recorded_in(x: Float, test: Float) -> npt.NDArray[np.bool_]:
     a, b = (clips.reshape(len(clips), -1) / SCALE for clips in (x, test))
     distance = (a**2).sum(1)[:, None] - 2.0 * a @ b.T + (b**2).sum(1)
     return np.asarray(distance.min(1) / a.shape[1] < _SAME_CLIP)
-
-
-def _pulled(path: str) -> Path:
-    file = zoo.cache(NAME) / path
-    if not file.exists():
-        raise ConfigError(
-            f"{NAME}: {file} is missing; run `edgecompress pull {NAME}`, or set EC_DATA_DIR to a"
-            " folder with models/kws_dscnn.keras, kws/kws01.npz and kws/sc_train60_mfcc.npz"
-        )
-    return file
