@@ -15,6 +15,11 @@ from edgecompress.files import write_bytes, write_text, write_whole
 if TYPE_CHECKING:
     from keras import Model
 
+KERAS_FILE = "float.keras"
+FLATBUFFER = "model.tflite"
+STEPS = "steps.json"
+"""The files of a run directory."""
+
 Json = Any
 """A value that `json.dumps` writes: None, bool, int, float, str, list or dict of these."""
 
@@ -75,11 +80,23 @@ class Artifact:
 
     def save(self, folder: Path) -> None:
         """Write what there is to the run directory, which `edgecompress.load` reads back:
-        float.keras, model.tflite, steps.json."""
+        float.keras, model.tflite, and steps.json with the SHA-256 of these two.
+
+        A model file of an earlier run that this artifact has no counterpart for is removed.
+        """
         model = self.keras
         if model is not None:
-            write_whole(folder / "float.keras", model.save)
+            write_whole(folder / KERAS_FILE, model.save)
         if self.tflite is not None:
-            write_bytes(folder / "model.tflite", self.tflite)
-        steps = {"name": self.name, "steps": [asdict(step) for step in self.steps]}
-        write_text(folder / "steps.json", json.dumps(steps, indent=1) + "\n")
+            write_bytes(folder / FLATBUFFER, self.tflite)
+        written = {KERAS_FILE: model is not None, FLATBUFFER: self.tflite is not None}
+        digests = {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name, present in written.items()
+            if present
+        }
+        steps = [asdict(step) for step in self.steps]
+        record = {"name": self.name, "sha256": digests, "steps": steps}
+        write_text(folder / STEPS, json.dumps(record, indent=1) + "\n")
+        for name in written.keys() - digests.keys():
+            (folder / name).unlink(missing_ok=True)

@@ -100,19 +100,20 @@ class Terminal:
 def compress(args: argparse.Namespace, terminal: Terminal) -> None:
     from edgecompress import pipeline
 
-    job = pipeline.plan(
-        args.model,
-        data=args.data,
-        metric=args.metric,
-        recipe=args.recipe,
-        budget=args.budget,
-        changes=_changes(args),
-        seed=args.seed,
-        name=args.name,
-    )
-    folder = args.out or Path("build") / job.name
     with terminal.bars() as progress:
-        result = pipeline.run(job, progress=progress)
+        plan = pipeline.plan(
+            args.model,
+            data=args.data,
+            metric=args.metric,
+            recipe=args.recipe,
+            budget=args.budget,
+            changes=_changes(args),
+            seed=args.seed,
+            name=args.name,
+            progress=progress,
+        )
+        result = pipeline.run(plan, progress=progress)
+    folder = args.out or Path("build") / plan.name
     result.save(folder)
     if not args.json:
         terminal.note(f"written to {folder}{os.sep}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecompress import npz
 from edgecompress.errors import ConfigError
 from edgecompress.vocabulary import Metric
 
+Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float32]
 
 CALIBRATION_LIMIT = 200
+
+NUMERIC = "fiub"
+"""Kinds of dtype that are plain real numbers."""
+
+PAIRS = {"y": "x", "y_calibration": "x_calibration"}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "x": (),
+    "x_calibration": (),
+    "y": (),
+    "y_calibration": ("x_calibration", "y"),
+}
+"""The arrays of a user's .npz, and which others each of them needs beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +43,7 @@ class Split:
 
     name: str
     x: Float
-    y: npt.NDArray[Any] | None
+    y: Array | None
     source: str = ""
 
     def __len__(self) -> int:
@@ -56,22 +69,22 @@ class Dataset:
     test: Split
     extra: tuple[Split, ...] = ()
     labels: tuple[str, ...] = ()
-    pool_y: npt.NDArray[Any] | None = None
+    pool_y: Array | None = None
 
     def calibration(self, n: int = CALIBRATION_LIMIT, *, seed: int = 0) -> Float:
         """`n` rows drawn without replacement (all of them when the pool is smaller), float32."""
         return self.pool[self._drawn(n, seed)]
 
-    def labelled(
-        self, n: int = CALIBRATION_LIMIT, *, seed: int = 0
-    ) -> tuple[Float, npt.NDArray[Any] | None]:
+    def labelled(self, n: int = CALIBRATION_LIMIT, *, seed: int = 0) -> tuple[Float, Array | None]:
         """The rows of `calibration` with their targets (None: the rows are their own targets).
 
-        Raises ConfigError where the metric needs targets and the pool has none.
+        Raises ConfigError where the test split has targets, or the metric needs them, and the pool
+        has none.
         """
-        if self.pool_y is None and self.metric != "mse":
+        if self.pool_y is None and (self.metric != "mse" or self.test.y is not None):
             raise ConfigError(
                 f"data {self.name}: the calibration rows have no y; add their targets"
+                " (y_calibration in an .npz, pool_y of a Dataset)"
             )
         drawn = self._drawn(n, seed)
         return self.pool[drawn], None if self.pool_y is None else self.pool_y[drawn]
@@ -87,44 +100,52 @@ class Dataset:
 def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     """The dataset in an `.npz` of the user's own.
 
-    Arrays: `x` (N, *input_shape), any numeric type, in the float model's input domain; `y`, see
-    `Split`; `x_calibration` (M, *input_shape) where the calibration rows are separate. Without
+    Arrays: `x` (N, *input_shape), any numeric type, in the float model's input domain; `y`, one
+    target per row of `x`; `x_calibration` (M, *input_shape) where the calibration rows are
+    separate, and `y_calibration` (M, ...) with their targets, which score taylor needs. Without
     `x_calibration`, a fifth of the rows (at most 200) is drawn with `seed`, kept for calibration
-    and left out of the test. The metric is top1 for a list of integers `y`, else mse.
+    with their `y` and left out of the test.
+
+    Whole numbers (or booleans) of shape (N,) or (N, 1) are classes, and so is one-hot `y` of any
+    type: (N, C), C > 1, nothing but 0 and 1 and one 1 in every row. Classes become int64 (N,) and
+    the metric is top1. Any other `y` (without one, `x` itself) is the float32 target of the model's
+    output, and the metric is mse.
 
     Raises ConfigError naming the file and the array. Pickled arrays are refused.
     """
-    arrays = _arrays(path)
+    arrays = npz.read(path)
     if "x" not in arrays:
         found = ", ".join(sorted(arrays)) or "none"
         raise ConfigError(f"{path}: no array named x (found: {found}); save np.savez(f, x=x, y=y)")
-    unknown = sorted(set(arrays) - {"x", "y", "x_calibration"})
-    if unknown:
-        raise ConfigError(f"{path}: unknown array {unknown[0]}; allowed: x, x_calibration, y")
-    x, y = _float32(path, "x", arrays["x"]), arrays.get("y")
-    if y is not None and len(y) != len(x):
-        raise ConfigError(f"{path}: x has {len(x)} rows but y has {len(y)}")
-    pool_y = None
-    if "x_calibration" in arrays:
-        pool = _float32(path, "x_calibration", arrays["x_calibration"])
-        if pool.shape[1:] != x.shape[1:]:
-            raise ConfigError(
-                f"{path}: x_calibration rows are {pool.shape[1:]} but x rows are {x.shape[1:]}"
-            )
-    else:
+    for name in sorted(arrays):
+        if name not in NEEDS:
+            raise ConfigError(f"{path}: unknown array {name}; allowed: {', '.join(NEEDS)}")
+        for other in NEEDS[name]:
+            if other not in arrays:
+                raise ConfigError(f"{path}: {name} without {other}; save both, or neither")
+    inputs: dict[str, Array] = {
+        name: _rows(path, name, arrays[name]) for name in PAIRS.values() if name in arrays
+    }
+    targets = {
+        name: _targets(path, name, arrays[name], of=of, rows=len(inputs[of]))
+        for name, of in PAIRS.items()
+        if name in arrays
+    }
+    for pair in (inputs, targets):
+        _check_alike(path, pair)
+    x, pool = inputs["x"], inputs.get("x_calibration")
+    y, pool_y = targets.get("y"), targets.get("y_calibration")
+    metric: Metric = "top1" if y is not None and y.dtype == np.int64 else "mse"
+    if pool is None:
         if len(x) < 2:
             raise ConfigError(f"{path}: {len(x)} row in x; at least 2, one of them to calibrate")
         order = np.random.default_rng(seed).permutation(len(x))
         held = min(CALIBRATION_LIMIT, max(1, len(x) // 5))
-        rows = np.sort(order[held:])
-        kept = np.sort(order[:held])
+        rows, kept = np.sort(order[held:]), np.sort(order[:held])
         pool, x = x[kept], x[rows]
         if y is not None:
             pool_y, y = y[kept], y[rows]
-    classes = y is not None and y.dtype.kind in "iu" and y.ndim == 1
-    metric: Metric = "top1" if classes else "mse"
-    test = Split("test", x, y, source=path.name)
-    return Dataset(path.stem, metric, pool, test, pool_y=pool_y)
+    return Dataset(path.stem, metric, pool, Split("test", x, y, source=path.name), pool_y=pool_y)
 
 
 def check_shape(data: Dataset, shape: tuple[int, ...], *, model: str) -> None:
@@ -137,28 +158,52 @@ def check_shape(data: Dataset, shape: tuple[int, ...], *, model: str) -> None:
             )
 
 
-def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such data file; give an .npz with x and y")
-    try:
-        with path.open("rb") as handle:
-            file = np.load(handle, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
-            return {name: file[name] for name in file.files}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"{path}: not a readable .npz ({error}); save np.savez(f, x=x, y=y)"
-        ) from error
-
-
-def _float32(path: Path, name: str, array: npt.NDArray[Any]) -> Float:
-    if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
+def _rows(path: Path, name: str, array: Array) -> Float:
+    """The inputs in array `name`, float32 and finite."""
+    if array.dtype.kind not in NUMERIC or array.ndim < 2 or not array.size:
         raise ConfigError(
             f"{path}: {name} is {array.dtype} {array.shape};"
             " numbers of shape (samples, *input_shape) are needed"
         )
-    x = array.astype(np.float32)
-    if not np.isfinite(x).all():
+    return _finite(path, name, array)
+
+
+def _targets(path: Path, name: str, y: Array, *, of: str, rows: int) -> Array:
+    """The targets in array `name`: int64 (N,) where they are classes, else float32 and finite."""
+    if y.dtype.kind not in NUMERIC or not y.ndim or (len(y) and not y.size):
+        raise ConfigError(
+            f"{path}: {name} is {y.dtype} {y.shape}; give a whole number per row of {of}, its"
+            " class, or float targets"
+        )
+    if len(y) != rows:
+        raise ConfigError(f"{path}: {of} has {rows} rows but {name} has {len(y)}")
+    if y.dtype.kind != "f" and y.size == len(y):
+        return y.reshape(-1).astype(np.int64)
+    one: Array = y == 1
+    if y.ndim == 2 and y.shape[1] > 1 and (one | (y == 0)).all() and (one.sum(axis=1) == 1).all():
+        classes: npt.NDArray[np.int64] = one.argmax(axis=1)
+        return classes
+    return _finite(path, name, y)
+
+
+def _finite(path: Path, name: str, array: Array) -> Float:
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
+    if not np.isfinite(values).all():
         raise ConfigError(f"{path}: {name} holds NaN or infinite values; clean the data")
-    return x
+    return values
+
+
+def _check_alike(path: Path, pair: Mapping[str, Array]) -> None:
+    """ConfigError unless the rows of an array and of its calibration twin have one type and
+    shape."""
+    if len(pair) < 2:
+        return
+    (name, test), (twin, pool) = pair.items()
+    if test.dtype != pool.dtype:
+        kinds = ["classes" if a.dtype == np.int64 else "float targets" for a in (test, pool)]
+        raise ConfigError(f"{path}: {name} holds {kinds[0]} but {twin} {kinds[1]}; save both alike")
+    if test.shape[1:] != pool.shape[1:]:
+        raise ConfigError(
+            f"{path}: {twin} rows are {pool.shape[1:]} but {name} rows are {test.shape[1:]}"
+        )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgecompress import runtimes
 from edgecompress.artifact import Artifact
-from edgecompress.data import Split
+from edgecompress.data import NUMERIC, Split
 from edgecompress.errors import ConfigError, EdgeCompressError, StageOrderError, UnsupportedError
 from edgecompress.progress import Progress, silent
 from edgecompress.runtimes import Runtime
@@ -218,6 +218,8 @@ def _check(split: Split, metric: Metric) -> None:
     if split.y is None:
         if metric != "mse":
             raise ConfigError(f"{split.name}: metric {metric} needs labels y; the split has none")
+    elif not np.ndim(split.y):
+        raise ConfigError(f"{split.name}: y is a single value; give one per row")
     elif len(split.y) != len(split):
         raise ConfigError(f"{split.name}: {len(split.y)} labels for {len(split)} rows")
 
@@ -275,13 +277,19 @@ def _scores(outputs: Array, split: Split) -> Array:
 
 
 def _mse(outputs: Array, split: Split) -> float:
-    target = np.asarray(split.x if split.y is None else split.y, np.float64)
+    target = np.asarray(split.x if split.y is None else split.y)
     if target.size != outputs.size:
         raise ConfigError(
             f"{split.name}: targets of shape {list(target.shape[1:])} for outputs of shape"
-            f" {list(outputs.shape[1:])}"
+            f" {list(outputs.shape[1:])}; give whole numbers for classes, or values of the outputs'"
+            " shape"
         )
-    return float(((outputs - target.reshape(outputs.shape)) ** 2).mean())
+    if target.dtype.kind not in NUMERIC or not np.isfinite(target).all():
+        raise ConfigError(
+            f"{split.name}: targets of type {target.dtype} that are not all finite numbers; clean"
+            " the data"
+        )
+    return float(((outputs - target.reshape(outputs.shape).astype(np.float64)) ** 2).mean())
 
 
 _METRICS: dict[Metric, Callable[[Array, Split], float]] = {

@@ -106,7 +106,8 @@ def compress(
     progress: Progress = silent,
 ) -> Result:
     """Run the recipe of a zoo model, or of a model file with `data`; see `plan` and `run`."""
-    return run(plan(model, data=data, recipe=recipe, budget=budget, seed=seed), progress=progress)
+    ready = plan(model, data=data, recipe=recipe, budget=budget, seed=seed, progress=progress)
+    return run(ready, progress=progress)
 
 
 def plan(
@@ -119,6 +120,7 @@ def plan(
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int | None = None,
     name: str | None = None,
+    progress: Progress = silent,
 ) -> Plan:
     """Read and check the model, its data, recipe and budget.
 
@@ -134,7 +136,8 @@ def plan(
         zoo_names = ", ".join(zoo.names())
         raise ConfigError(f"{model}: no such model file, nor a model of the zoo ({zoo_names})")
     dataset = _dataset(model, data, metric=metric, seed=chosen.seed, zoo_model=home is not None)
-    artifact = zoo.load(model)
+    with _stage(progress, "load model"):
+        artifact = zoo.load(model)
     artifact = artifact if name is None else replace(artifact, name=name)
     cgen.identifier(artifact.name)
     shape = _input_shape(artifact)

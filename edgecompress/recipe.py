@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ConfigError
-from edgecompress.strict import build
+from edgecompress.strict import TOO_DEEP, build
 from edgecompress.vocabulary import IoType, Kernels, Mode, Scope, ScoreName, Unknown
 
 if sys.version_info >= (3, 11):
@@ -18,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:i?[bB])?")
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([kKmM]?)(?:i?[bB])?")
 UNIT = {"": 1, "k": 1024, "m": 1024 * 1024}
 
 
@@ -102,6 +103,10 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed = {self.seed}: use a whole number from 0")
+
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """The recipe in the TOML file `path`; ConfigError names the file, the key and what is
@@ -128,6 +133,12 @@ class AccuracyLimit:
 
     max_drop: float | None = None
     min: float | None = None
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"accuracy.{item.name} = {value}: use a finite number")
 
 
 @dataclass(frozen=True)
@@ -180,5 +191,7 @@ def _toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: {TOO_DEEP}") from None
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable TOML file: {error}") from error

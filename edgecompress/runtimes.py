@@ -1,7 +1,8 @@
 """Run a `.tflite` under one of the TFLite runtimes, each in a worker process of its own.
 
 Two runtimes in one process break each other (TensorFlow, then tflite_runtime: `vector::reserve`),
-and a hostile or odd model may take its interpreter down: a worker turns that into an error.
+and a hostile or odd model may take its interpreter down or all of the memory: a worker, whose
+address space is limited, turns that into an error.
 
 | runtime  | package        | bits                                                                |
 |----------|----------------|---------------------------------------------------------------------|
@@ -18,6 +19,7 @@ measured, larger batches gain nothing under the reference kernels, and threads l
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -50,6 +52,10 @@ TIMEOUT = 600.0
 
 _WORKER = Path(__file__).with_name("worker.py")
 _MIN_ARENA = 64 << 20
+_HEADROOM = 2 << 30
+"""Bytes of address space for a worker beyond its arena, rows and results; 0.3 GB is typical."""
+_MAX_ACTIVATIONS = 256 << 20
+"""No model may declare more bytes of activations than this, all tensors together."""
 _LINES = 4
 
 
@@ -184,8 +190,9 @@ def submit(
 
     `x` is in the float domain of the model: it is quantised to the model's input type here.
     `tensors` keeps what every operator computes, for every row. `timeout` is in seconds. Raises
-    ModelFileError for a damaged model, UnsupportedError for one with several inputs or outputs,
-    ConfigError for rows that do not fit it, ToolError for a runtime that is not installed.
+    ModelFileError for a damaged model, UnsupportedError for one with several inputs or outputs or
+    more than 256 MiB of activations, ConfigError for rows that do not fit it, ToolError for a
+    runtime that is not installed.
     """
     if runtime not in RUNTIMES or kernels not in KERNELS:
         raise ConfigError(
@@ -199,13 +206,16 @@ def submit(
     batch = _batch(program)
     rows = _rows(program, x)
     wanted = _activations(program, batch) if tensors else ()
+    size = max(_MIN_ARENA, 16 * len(model), 4 * sum(t.nbytes for t in program.tensors))
+    kept = sum(program.tensors[index].nbytes for index in (*wanted, program.outputs[0]))
     job = {
         "module": package.module,
         "kernels": kernels,
         "tensors": wanted,
         "copies": [op.outputs[0] for op in program.ops if op.kind in _COPIES],
         "batch": batch,
-        "arena": max(_MIN_ARENA, 16 * len(model), 4 * sum(t.nbytes for t in program.tensors)),
+        "arena": size,
+        "memory": _HEADROOM + size + 2 * (rows.nbytes + kept * math.ceil(len(rows) / batch)),
     }
     folder = Path(tempfile.mkdtemp(prefix="edgecompress-"))
     try:
@@ -265,11 +275,17 @@ def _package(runtime: Runtime) -> Package:
 
 
 def _batch(program: Program) -> int:
-    """Rows per inference, after the model's inputs and outputs were found to be usable."""
+    """Rows per inference, after the model's size, inputs and outputs were found usable."""
     if len(program.inputs) != 1 or len(program.outputs) != 1:
         raise UnsupportedError(
             f"the model has {len(program.inputs)} inputs and {len(program.outputs)} outputs;"
             " models with one of each can be run"
+        )
+    activations = sum(tensor.nbytes for tensor in program.tensors if tensor.data is None)
+    if activations > _MAX_ACTIVATIONS:
+        raise UnsupportedError(
+            f"the model declares {activations >> 20} MiB of activations, more than the"
+            f" {_MAX_ACTIVATIONS >> 20} MiB allowed; this is no model for a microcontroller"
         )
     source, target = (program.tensors[i] for i in (program.inputs[0], program.outputs[0]))
     for what, tensor in (("input", source), ("output", target)):

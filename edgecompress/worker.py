@@ -148,12 +148,28 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
+def limit_memory(size: int) -> None:
+    """Give this process `size` bytes of address space, or fewer where it already has a limit.
+
+    On Linux only: other systems have no such limit, or none that holds.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def main() -> None:
-    """Entry: job.json holds module, kernels, tensors and copies (indexes), batch (rows), arena."""
+    """Entry: job.json holds module, kernels, tensors and copies (indexes), batch (rows), arena
+    and memory (bytes, the latter of address space)."""
     sys.path.pop(0)  # this file's folder: its modules are not meant to be found by name
     folder = Path(sys.argv[1])
     threading.Thread(target=end_with_parent, daemon=True).start()
-    execute(folder, json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    limit_memory(job["memory"])
+    execute(folder, job)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,18 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
+import http.client
 import importlib
 import os
 import re
 import sys
+import tarfile
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from edgecompress.artifact import Artifact
-from edgecompress.data import Dataset, Split
+from edgecompress.data import NUMERIC, Dataset
 from edgecompress.errors import ConfigError, EdgeCompressError, ToolError
 from edgecompress.progress import Progress, silent
 from edgecompress.vocabulary import METRICS
@@ -41,10 +45,13 @@ _CHUNK = 1 << 16
 _DOWNLOADS_AT_ONCE = 8
 _LOOPBACK = ("127.0.0.1", "localhost")
 
+_DAMAGED = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+"""What the readers of archives raise on truncated or damaged ones."""
+
 # What the code of a model.py may raise; each becomes one line that names the file.
 _MODEL_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError,
-    RuntimeError, SyntaxError, TypeError, ValueError,
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
+    NameError, OSError, RuntimeError, SyntaxError, TypeError, ValueError, *_DAMAGED,
 )  # fmt: skip
 
 
@@ -125,11 +132,8 @@ def dataset(name: str) -> Dataset:
     where = f"{home / MODEL_FILE}: dataset()"
     if not isinstance(data, Dataset):
         raise ConfigError(f"{where} gave {type(data).__name__}; give an edgecompress Dataset")
-    if data.metric not in METRICS:
-        raise ConfigError(f"{where}: metric {data.metric!r}; use one of {', '.join(METRICS)}")
-    _check_inputs(f"{where}: pool", data.pool, None)
-    for split in (data.test, *data.extra):
-        _check_split(where, split, data)
+    with _one_line(home / MODEL_FILE):
+        _check(where, data)
     return data
 
 
@@ -143,10 +147,30 @@ def cache(name: str) -> Path:
 
 
 def data_file(path: str) -> Path | None:
-    """`path` under EC_DATA_DIR where it exists there, else None."""
+    """`path` under EC_DATA_DIR where it exists there, else None; ConfigError where EC_DATA_DIR is
+    set to something that is no folder."""
     root = os.environ.get("EC_DATA_DIR")
-    file = Path(root, path) if root else None
-    return file if file is not None and file.exists() else None
+    if not root:
+        return None
+    if not Path(root).is_dir():
+        raise ConfigError(f"EC_DATA_DIR={root} is no folder; correct it or unset it")
+    file = Path(root, path)
+    return file if file.exists() else None
+
+
+def pulled(name: str, path: str, *, instead: tuple[str, ...]) -> Path:
+    """`path` in the cache that `pull` fills for model `name`.
+
+    Where it is missing, ConfigError names the command, and the files of EC_DATA_DIR that do
+    `instead`.
+    """
+    file = cache(name) / path
+    if not file.exists():
+        raise ConfigError(
+            f"{name}: {file} is missing; run `edgecompress pull {name}`, or set EC_DATA_DIR to a"
+            f" folder with {', '.join(instead[:-1])} and {instead[-1]}"
+        )
+    return file
 
 
 def pull(name: str, *, progress: Progress = silent) -> tuple[Path, ...]:
@@ -162,8 +186,9 @@ def pull(name: str, *, progress: Progress = silent) -> tuple[Path, ...]:
         raise ConfigError(f"{home / MODEL_FILE}: REMOTE is {type(remotes).__name__}; give a tuple")
     if not remotes:
         raise ConfigError(f"{name}: nothing to pull; {home / MODEL_FILE} has no REMOTE")
-    for remote in remotes:
-        _check_remote(home / MODEL_FILE, remote)
+    with _one_line(home / MODEL_FILE):
+        for remote in remotes:
+            _check_remote(home / MODEL_FILE, remote)
     done, lock = 0, threading.Lock()
 
     def fetch(remote: Remote) -> Path:
@@ -263,28 +288,42 @@ def _explain(error: BaseException, file: Path) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         if (file.parent / f"{error.name}.py").exists():
             return f"{text}; import the file beside it with `from . import {error.name}`"
+    if isinstance(error, _DAMAGED):
+        text += "; a file that it reads is damaged, copy or pull it again"
     return f"{type(error).__name__}: {text}"
 
 
-def _check_split(where: str, split: Split, data: Dataset) -> None:
-    place = f"{where}: split {split.name!r}"
-    _check_inputs(f"{place}: x", split.x, data.pool.shape[1:])
-    if split.y is None:
-        if data.metric != "mse":
+def _check(where: str, data: Dataset) -> None:
+    if data.metric not in METRICS:
+        raise ConfigError(f"{where}: metric {data.metric!r}; use one of {', '.join(METRICS)}")
+    _check_inputs(f"{where}: pool", data.pool, None)
+    if data.pool_y is not None:
+        _check_targets(f"{where}: pool", data.pool_y, len(data.pool), data)
+    for split in (data.test, *data.extra):
+        place = f"{where}: split {split.name!r}"
+        _check_inputs(f"{place}: x", split.x, data.pool.shape[1:])
+        if split.y is not None:
+            _check_targets(place, split.y, len(split.x), data)
+        elif data.metric != "mse":
             raise ConfigError(f"{place}: y is missing; {data.metric} needs one label per row")
-        return
-    if len(split.y) != len(split.x):
-        raise ConfigError(f"{place}: {len(split.x)} rows of x but {len(split.y)} of y")
+
+
+def _check_targets(place: str, y: Any, rows: int, data: Dataset) -> None:
+    if not isinstance(y, np.ndarray) or not y.ndim or y.dtype.kind not in NUMERIC:
+        kind = f"{y.dtype} {y.shape}" if isinstance(y, np.ndarray) else type(y).__name__
+        raise ConfigError(f"{place}: y is {kind}; give an array of numbers, one target per row")
+    if len(y) != rows:
+        raise ConfigError(f"{place}: {rows} rows of x but {len(y)} of y")
     if data.metric == "mse":
+        if not np.isfinite(y).all():
+            raise ConfigError(f"{place}: y holds NaN or infinite values; remove those rows")
         return
-    if split.y.ndim != 1 or split.y.dtype.kind not in "iu":
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise ConfigError(f"{place}: y is {y.dtype} {y.shape}; give one integer label per row")
+    most = 2 if data.metric == "auc" else len(data.labels) or int(y.max()) + 1
+    if y.min() < 0 or y.max() >= most:
         raise ConfigError(
-            f"{place}: y is {split.y.dtype} {split.y.shape}; give one integer label per row"
-        )
-    most = 2 if data.metric == "auc" else len(data.labels) or int(split.y.max()) + 1
-    if split.y.min() < 0 or split.y.max() >= most:
-        raise ConfigError(
-            f"{place}: y runs from {split.y.min()} to {split.y.max()}; labels are 0 to {most - 1}"
+            f"{place}: y runs from {y.min()} to {y.max()}; labels are 0 to {most - 1}"
         )
 
 
@@ -342,7 +381,7 @@ def _read(url: str) -> Iterator[bytes]:
                 yield chunk
     except urllib.error.HTTPError as error:
         raise ToolError(f"{url}: the server answered {error.code} {error.reason}") from error
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ToolError(f"{url}: cannot be fetched ({reason}); check the network") from error
 

@@ -3,7 +3,7 @@
 A file is data here, never a program. The container is checked first, then the model's
 configuration is rebuilt from an allow-list (`bridge`), and only then is Keras imported to build the
 model and take the weights. The functions inside a SavedModel are never loaded: its Keras
-metadata and its variables are enough.
+metadata and its variables are enough. `limits` says how much a file may claim.
 """
 
 from __future__ import annotations
@@ -14,30 +14,22 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress.artifact import Artifact, Step
+from edgecompress.artifact import FLATBUFFER, KERAS_FILE, STEPS, Artifact, Step
 from edgecompress.errors import ModelFileError, UnsupportedError
-from edgecompress.loading import allowlist, bridge, hdf5, savedmodel
+from edgecompress.loading import allowlist, bridge, construct, hdf5, limits, savedmodel
 from edgecompress.strict import build
 
 if TYPE_CHECKING:
     import keras
 
 Array: TypeAlias = npt.NDArray[Any]
-
-MAX_BYTES = 1 << 30
-"""No model file, unpacked, may declare more than this: microcontrollers hold far less."""
-MAX_RATIO = 200
-SMALL_BYTES = 16 << 20
-"""Below SMALL_BYTES a member may be packed as tightly as it likes, above not over MAX_RATIO."""
-
-MAX_NESTING = 100
-"""Levels of objects and lists in a model's JSON; a model within a model adds about six."""
 
 TFLITE_MAGIC = b"TFL3"
 MEMBERS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
@@ -66,15 +58,14 @@ BROKEN_MODEL = (
 )
 """What zipfile and Keras raise on input that is not what it claims to be."""
 
-STEPS = "steps.json"
-
 
 @dataclass(frozen=True)
 class _Record:
-    """steps.json of a run directory."""
+    """steps.json of a run directory; `sha256` says which model files belong to it."""
 
     name: str
     steps: tuple[Step, ...]
+    sha256: Mapping[str, str]
 
 
 def load(path: str | Path, *, name: str | None = None) -> Artifact:
@@ -112,13 +103,29 @@ def _run_directory(folder: Path, name: str | None) -> Artifact:
         where=str(folder / STEPS),
         error=ModelFileError,
     )
-    keras_file, flatbuffer = folder / "float.keras", folder / "model.tflite"
+    if not {KERAS_FILE, FLATBUFFER} & record.sha256.keys():
+        raise ModelFileError(f"{folder}: holds no model; run the compression again")
+    keras_file, flatbuffer = (_recorded(folder, record, each) for each in (KERAS_FILE, FLATBUFFER))
     return Artifact(
         record.name if name is None else name,
-        keras=load(keras_file).keras if keras_file.exists() else None,
-        tflite=load(flatbuffer).tflite if flatbuffer.exists() else None,
+        keras=load(keras_file).keras if keras_file else None,
+        tflite=load(flatbuffer).tflite if flatbuffer else None,
         steps=record.steps,
     )
+
+
+def _recorded(folder: Path, record: _Record, name: str) -> Path | None:
+    """The model file `name` if the run wrote one, after a check that it is still that one."""
+    path = folder / name
+    if name not in record.sha256:
+        return None
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file, though {STEPS} lists it; compress again")
+    if sha256(path.read_bytes()).hexdigest() != record.sha256[name]:
+        raise ModelFileError(
+            f"{path}: not the file that {STEPS} lists (its SHA-256 differs); compress again"
+        )
+    return path
 
 
 def _reader(path: Path) -> Callable[[Path], keras.Model | bytes]:
@@ -145,11 +152,24 @@ def _reader(path: Path) -> Callable[[Path], keras.Model | bytes]:
 
 
 def _check_size(what: str, size: int) -> None:
-    if size > MAX_BYTES:
+    if size > limits.MAX_BYTES:
         raise ModelFileError(
-            f"{what} declares {size / (1 << 20):.0f} MiB, more than the {MAX_BYTES >> 20} MiB"
-            " allowed; this is no model for a microcontroller"
+            f"{what} declares {size / (1 << 20):.0f} MiB, more than the"
+            f" {limits.MAX_BYTES >> 20} MiB allowed; this is no model for a microcontroller"
         )
+
+
+def _check_text(what: str, size: int) -> None:
+    if size > limits.MAX_TEXT_BYTES:
+        raise ModelFileError(
+            f"{what} takes {size / (1 << 20):.0f} MiB, more than the"
+            f" {limits.MAX_TEXT_BYTES >> 20} MiB allowed for text; save the model again"
+        )
+
+
+def _allowed(size: int) -> int:
+    """Bytes of weights that a file of `size` bytes may declare."""
+    return min(limits.MAX_BYTES, max(limits.SMALL_BYTES, limits.MAX_RATIO * size))
 
 
 # .tflite
@@ -184,9 +204,9 @@ def _read_keras(path: Path) -> keras.Model:
     version = str(_json(metadata, "metadata.json").get("keras_version"))
     if not version.startswith("3."):
         raise ModelFileError(f"a .keras file of Keras {version}; with Keras 2, save it as .h5")
-    hdf5.check(weights, max_bytes=MAX_BYTES)
+    elements = hdf5.check(weights, max_bytes=_allowed(path.stat().st_size))
     configuration = _configuration(config, "config.json", keras=3)
-    return _assemble(configuration, lambda model: model.load_weights(str(path)))
+    return _assemble(configuration, elements, lambda model: model.load_weights(str(path)))
 
 
 def _check_members(archive: zipfile.ZipFile) -> None:
@@ -206,11 +226,13 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     _check_size("the archive", sum(member.file_size for member in members))
     for member in members:
         ratio = member.file_size / max(member.compress_size, 1)
-        if member.file_size > SMALL_BYTES and ratio > MAX_RATIO:
+        if member.file_size > limits.SMALL_BYTES and ratio > limits.MAX_RATIO:
             raise ModelFileError(
-                f"{member.filename} would unpack to more than {MAX_RATIO} times its size; save it"
-                " again with model.save"
+                f"{member.filename} would unpack to more than {limits.MAX_RATIO} times its size;"
+                " save it again with model.save"
             )
+        if member.filename.endswith(".json"):
+            _check_text(member.filename, member.file_size)
 
 
 # .h5
@@ -218,7 +240,7 @@ def _check_members(archive: zipfile.ZipFile) -> None:
 
 def _read_h5(path: Path) -> keras.Model:
     data = path.read_bytes()
-    hdf5.check(data, max_bytes=MAX_BYTES)
+    elements = hdf5.check(data, max_bytes=_allowed(len(data)))
     config, version, weights = hdf5.read_model(data)
     if config is None:
         raise ModelFileError(
@@ -227,7 +249,7 @@ def _read_h5(path: Path) -> keras.Model:
         )
     generation = 3 if str(version).startswith("3.") else 2
     configuration = _configuration(config, "model_config", keras=generation)
-    return _assemble(configuration, lambda model: _assign_hdf5(model, weights))
+    return _assemble(configuration, elements, lambda model: _assign_hdf5(model, weights))
 
 
 def _assign_hdf5(model: keras.Model, groups: Mapping[str, list[Array]]) -> None:
@@ -248,6 +270,9 @@ def _read_saved_model(path: Path) -> keras.Model:
             )
     size = sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
     _check_size("the folder", size)
+    metadata = path / savedmodel.METADATA
+    if metadata.is_file():
+        _check_text(metadata.name, metadata.stat().st_size)
     saved = savedmodel.read(path)
     forbidden = sorted(saved.operators & allowlist.GRAPH_OPS)
     if forbidden:
@@ -256,7 +281,7 @@ def _read_saved_model(path: Path) -> keras.Model:
             " build the model from Keras layers"
         )
     configuration = _configuration(saved.config, "the metadata", keras=2)
-    return _assemble(configuration, lambda model: _assign_saved(model, saved, ()))
+    return _assemble(configuration, saved.elements, lambda model: _assign_saved(model, saved, ()))
 
 
 def _assign_saved(model: keras.Model, saved: savedmodel.SavedModel, outer: tuple[str, ...]) -> None:
@@ -279,6 +304,7 @@ def _configuration(text: str | bytes, where: str, *, keras: int) -> dict[str, An
 
 
 def _json(text: str | bytes, where: str) -> dict[str, Any]:
+    _check_text(where, len(text))
     try:
         value = json.loads(text)
     except RecursionError as error:
@@ -289,7 +315,7 @@ def _json(text: str | bytes, where: str) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise ModelFileError(f"{where} holds no object; save the model again")
-    if _nested(value, MAX_NESTING):
+    if _nested(value, limits.MAX_NESTING):
         raise _too_deep(where)
     return value
 
@@ -313,23 +339,24 @@ def _too_deep(where: str) -> ModelFileError:
     )
 
 
-def _assemble(configuration: dict[str, Any], fill: Callable[[keras.Model], None]) -> keras.Model:
-    """Build the model, let `fill` set its weights, check them."""
+def _assemble(
+    configuration: dict[str, Any], elements: int, fill: Callable[[keras.Model], None]
+) -> keras.Model:
+    """Build the model, let `fill` set its weights (the file has `elements`), check them."""
     import keras
     import tensorflow as tf
 
-    sequential = configuration["class_name"] == "Sequential"
     try:
-        kind = keras.Sequential if sequential else keras.Model
-        model = kind.from_config(configuration["config"])
+        model = construct.build(configuration, elements=elements)
         fill(model)
+        construct.finish(model)
     except (*BROKEN_MODEL, tf.errors.OpError) as error:
         raise ModelFileError(
             f"Keras {keras.__version__} cannot rebuild the model ({_first_line(error)});"
             " save it again with a current Keras"
         ) from error
     _check_finite(model, "")
-    if sequential:
+    if isinstance(model, keras.Sequential):
         return keras.Model(_single(model.inputs), _single(model.outputs), name=model.name)
     return model
 

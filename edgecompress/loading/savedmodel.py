@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress.errors import ModelFileError
+from edgecompress.loading import limits
 
 Array: TypeAlias = npt.NDArray[Any]
 
 MODELS = frozenset({"_tf_keras_model", "_tf_keras_network", "_tf_keras_sequential"})
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "VARIABLE_VALUE"
+METADATA = "keras_metadata.pb"
 BROKEN = (OSError, ValueError, IndexError, RuntimeError)
 """What TensorFlow's checkpoint reader raises, besides its own errors, on damaged variables."""
 
@@ -35,7 +37,8 @@ class SavedModel:
 
     `config` is the JSON of the root's metadata (class_name, config), `operators` the names of all
     operators in its graph and functions, `children` the object graph (node -> name -> node),
-    `names` the Keras name of each layer's node, `keys` the checkpoint key of each variable's node.
+    `names` the Keras name of each layer's node, `keys` the checkpoint key of each variable's node;
+    there are at most `elements` weights, one in each byte of the variables' files.
     """
 
     config: str
@@ -43,6 +46,7 @@ class SavedModel:
     children: Mapping[int, Mapping[str, int]]
     names: Mapping[int, str]
     keys: Mapping[int, str]
+    elements: int
     checkpoint: Any
 
     def weights(self, where: tuple[str, ...]) -> list[Array]:
@@ -82,6 +86,12 @@ def read(path: Path) -> SavedModel:
     except (DecodeError, tf.errors.OpError, *BROKEN) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelFileError(f"a damaged SavedModel ({text[:200]}); save it again") from error
+    size = sum(len(text) for _, text in metadata.values())
+    if size > limits.MAX_TEXT_BYTES:
+        raise ModelFileError(
+            f"its layers' configurations take {size / (1 << 20):.0f} MiB, more than the"
+            f" {limits.MAX_TEXT_BYTES >> 20} MiB allowed for text; save the model again"
+        )
     identifier, config = metadata.get(0, ("", ""))
     if identifier not in MODELS:
         raise ModelFileError(
@@ -102,6 +112,7 @@ def read(path: Path) -> SavedModel:
             for attribute in node.attributes
             if attribute.name == VALUE
         },
+        elements=sum(file.stat().st_size for file in (path / "variables").iterdir()),
         checkpoint=checkpoint,
     )
 
@@ -117,7 +128,7 @@ def _operators(message: Any) -> frozenset[str]:
 
 def _metadata(path: Path, message: Any) -> dict[int, tuple[str, str]]:
     """Node -> (identifier, JSON) of every Keras object."""
-    file = path / "keras_metadata.pb"
+    file = path / METADATA
     if file.is_file():
         nodes = _saved_metadata().FromString(file.read_bytes()).nodes
         return {node.node_id: (node.identifier, node.metadata) for node in nodes}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from edgecompress import cost
 from edgecompress.artifact import Artifact, Json, Step
 from edgecompress.progress import Progress, silent
-from edgecompress.prune.plans import GroupPlan, PrunePlan, cut, mask, plan
+from edgecompress.prune.plans import GroupPlan, Options, PrunePlan, cut, follow, mask, plan
 from edgecompress.prune.scores import Data
 from edgecompress.vocabulary import SCORE_NAMES, Scope, ScoreName, Unknown
 
@@ -15,6 +16,7 @@ __all__ = [
     "SCORE_NAMES",
     "Data",
     "GroupPlan",
+    "Options",
     "PrunePlan",
     "ScoreName",
     "Scope",
@@ -43,14 +45,13 @@ def prune_structured(
 ) -> Artifact:
     """Remove the least important channels of the artifact's Keras model physically.
 
-    Options and errors as in `plan`; StageOrderError without a Keras model or after quantisation.
-    The step's effect holds channels (prunable ones), MACs (None where unknown) and parameters,
-    each before and after, and the plan: `cut(model, PrunePlan.from_json(effect["plan"]))`
-    repeats the run.
+    The options are those of `Options`; `data` (x, y) is for score="taylor". Errors as in `plan`;
+    StageOrderError without a Keras model or after quantisation. The step's effect holds channels
+    (prunable ones), MACs (None where unknown) and parameters, each before and after, and the plan:
+    `cut(model, PrunePlan.from_json(effect["plan"]))` repeats the run.
     """
     model = artifact.need_keras("prune")
-    chosen = plan(
-        model,
+    options = Options(
         ratio=ratio,
         macs=macs,
         params=params,
@@ -58,34 +59,21 @@ def prune_structured(
         scope=scope,
         round_to=round_to,
         min_channels=min_channels,
-        protect=protect,
-        data=data,
+        protect=tuple(protect),
         seed=seed,
         unknown=unknown,
-        progress=progress,
     )
+    chosen = follow(model, options, data=data, progress=progress)
     smaller = cut(model, chosen)
     old, new = cost.total(model), cost.total(smaller)
-    given = {"ratio": ratio, "macs": macs, "params": params}
-    options = {
-        "score": score,
-        "scope": scope,
-        "round_to": round_to,
-        "min_channels": min_channels,
-        "protect": list(protect),
-        "seed": seed,
-        "unknown": unknown,
+    effect = {
+        "channels": _change(*chosen.channels),
+        "macs": _change(old.macs, new.macs),
+        "params": _change(old.params, new.params),
+        "plan": chosen.to_json(),
     }
-    step = Step(
-        "prune_structured",
-        {**{name: value for name, value in given.items() if value is not None}, **options},
-        {
-            "channels": _change(*chosen.channels),
-            "macs": _change(old.macs, new.macs),
-            "params": _change(old.params, new.params),
-            "plan": chosen.to_json(),
-        },
-    )
+    given = {name: value for name, value in asdict(options).items() if value is not None}
+    step = Step("prune_structured", {**given, "protect": list(protect)}, effect)
     return artifact.after(step, keras=smaller)
 
 

@@ -20,10 +20,56 @@ from edgecompress.progress import Progress, silent
 from edgecompress.prune import choose
 from edgecompress.prune.choose import ROUNDING
 from edgecompress.prune.scores import SCORES, Data, Task
+from edgecompress.recipe import Prune
 from edgecompress.vocabulary import SCORE_NAMES, Scope, ScoreName, Unknown
 
 if TYPE_CHECKING:
     import keras
+
+
+@dataclass(frozen=True)
+class Options(Prune):
+    """What to remove, and how to choose it: a recipe's table, with one target and in bounds.
+
+    Exactly one target: `ratio` in [0, 1) of the prunable channels to remove, or `macs` or
+    `params` in (0, 1], the share of the original that may remain at most. `scope="global"` ranks
+    the channels of all groups together, "layer" takes the same ratio of every group. In every
+    group at least `min_channels` channels stay and what stays is rounded up to a multiple of
+    `round_to` (never above the group's size), so rounding removes fewer channels than asked for.
+    `protect` names layers whose output channels stay. `unknown` as in `channels.groups`. `seed` is
+    for score="random". Raises ConfigError for anything else.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        name, value = self.target
+        if name == "ratio" and not 0 <= value < 1:
+            raise ConfigError(
+                f"prune: ratio={value} is not in [0, 1); 0.3 removes 30% of the channels"
+            )
+        if name != "ratio" and not 0 < value <= 1:
+            raise ConfigError(f"prune: {name}={value} is not in (0, 1]; 0.5 keeps at most 50%")
+        for key, allowed in (("score", SCORE_NAMES), ("scope", get_args(Scope))):
+            given = getattr(self, key)
+            if given not in allowed:
+                raise ConfigError(f"prune: unknown {key} {given!r}; use {', '.join(allowed)}")
+        for key, least in (("round_to", 1), ("min_channels", 1), ("seed", 0)):
+            number = getattr(self, key)
+            if not isinstance(number, int) or number < least:
+                raise ConfigError(f"prune: {key}={number!r} is not a whole number from {least}")
+
+    @property
+    def target(self) -> tuple[str, float]:
+        """The one target that is given, and its value; ConfigError for none or several."""
+        targets = {"ratio": self.ratio, "macs": self.macs, "params": self.params}
+        given = {name: value for name, value in targets.items() if value is not None}
+        if len(given) != 1:
+            raise ConfigError(
+                f"prune: give exactly one of {', '.join(targets)}; got {', '.join(given) or 'none'}"
+            )
+        ((name, value),) = given.items()
+        return name, value
 
 
 @dataclass(frozen=True)
@@ -84,38 +130,24 @@ class PrunePlan:
 
 
 def plan(
-    model: keras.Model,
-    *,
-    ratio: float | None = None,
-    macs: float | None = None,
-    params: float | None = None,
-    score: ScoreName = "l2",
-    scope: Scope = "global",
-    round_to: int = 1,
-    min_channels: int = 1,
-    protect: Sequence[str] = (),
-    data: Data | None = None,
-    seed: int = 0,
-    unknown: Unknown = "error",
-    progress: Progress = silent,
+    model: keras.Model, *, data: Data | None = None, progress: Progress = silent, **options: Any
 ) -> PrunePlan:
     """Choose the channels to remove from a Keras model, which is only read.
 
-    Exactly one target: `ratio` in [0, 1) of the prunable channels to remove, or `macs` or
-    `params` in (0, 1], the share of the original that may remain at most. `scope="global"` ranks
-    the channels of all groups together, "layer" takes the same ratio of every group. In every
-    group at least `min_channels` channels stay and what stays is rounded up to a multiple of
-    `round_to` (never above the group's size), so rounding removes fewer channels than asked for.
-    `protect` names layers whose output channels stay. `data` (x, y) is for score="taylor", `seed`
-    for score="random". `unknown` as in `channels.groups`.
-
-    Raises ConfigError for a bad option, or a target that cannot be reached (it says how far one
-    can get); UnsupportedError for an unknown layer.
+    `options` are the fields of `Options`; `data` (x, y) is for score="taylor". Raises ConfigError
+    for a bad option, or a target that cannot be reached (it says how far one can get);
+    UnsupportedError for an unknown layer.
     """
-    target, value = _target(ratio=ratio, macs=macs, params=params)
-    _check_options(score, scope, round_to, min_channels)
-    view = channels.analyse(model, unknown=unknown, protect=protect)
-    values = SCORES[score](Task(view, model, data, seed, progress))
+    return follow(model, Options(**options), data=data, progress=progress)
+
+
+def follow(
+    model: keras.Model, options: Options, *, data: Data | None, progress: Progress
+) -> PrunePlan:
+    """What `plan` does, with its options in one object."""
+    (target, value), score = options.target, options.score
+    view = channels.analyse(model, unknown=options.unknown, protect=options.protect)
+    values = SCORES[score](Task(view, model, data, options.seed, progress))
     scores = [values[view.channels[group.name]] for group in view.groups]
     groups = tuple(
         GroupPlan(g.name, g.size, protected=g.protected or _unscored(s, score))
@@ -124,12 +156,14 @@ def plan(
     if target != "ratio" or value > 0:
         _check_prunable(groups)
     ranked = [s for g, s in zip(groups, scores, strict=True) if g.protected is None]
-    chooser = choose.Chooser.of(ranked, scope, round_to=round_to, min_channels=min_channels)
+    chooser = choose.Chooser.of(
+        ranked, options.scope, round_to=options.round_to, min_channels=options.min_channels
+    )
 
     def chosen(fraction: float) -> PrunePlan:
         drops = iter(chooser.drops(fraction))
         filled = (g if g.protected else replace(g, drop=next(drops)) for g in groups)
-        return PrunePlan(tuple(filled), unknown)
+        return PrunePlan(tuple(filled), options.unknown)
 
     if target == "ratio":
         return chosen(value)
@@ -183,33 +217,6 @@ def _uncounted(view: View) -> str:
         for name, op, _ in view.graph.layers()
         if rule_for(op) is None
     )
-
-
-def _target(**targets: float | None) -> tuple[str, float]:
-    """The one target that is given, checked; ConfigError otherwise."""
-    given = {name: value for name, value in targets.items() if value is not None}
-    if len(given) != 1:
-        raise ConfigError(
-            f"prune: give exactly one of {', '.join(targets)}; got {', '.join(given) or 'none'}"
-        )
-    ((name, value),) = given.items()
-    if name == "ratio" and not 0 <= value < 1:
-        raise ConfigError(f"prune: ratio={value} is not in [0, 1); 0.3 removes 30% of the channels")
-    if name != "ratio" and not 0 < value <= 1:
-        raise ConfigError(f"prune: {name}={value} is not in (0, 1]; 0.5 keeps at most 50%")
-    return name, value
-
-
-def _check_options(score: str, scope: str, round_to: int, min_channels: int) -> None:
-    for key, value, allowed in (
-        ("score", score, SCORE_NAMES),
-        ("scope", scope, get_args(Scope)),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"prune: unknown {key} {value!r}; use {', '.join(allowed)}")
-    for key, number in (("round_to", round_to), ("min_channels", min_channels)):
-        if not isinstance(number, int) or number < 1:
-            raise ConfigError(f"prune: {key}={number!r} is not a whole number from 1")
 
 
 def cut(model: keras.Model, plan: PrunePlan) -> keras.Model:

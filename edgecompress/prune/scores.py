@@ -127,10 +127,11 @@ def _taylor(task: Task) -> Array:
     import tensorflow as tf
 
     x, y = task.data
-    target = x if y is None else y
-    if len(x) == 0 or len(x) != len(target):
-        raise ConfigError(f"prune: data has {len(x)} inputs and {len(target)} targets")
-    loss = _loss(task, np.asarray(target))
+    target = np.asarray(x if y is None else y)
+    if len(x) == 0 or target.shape[:1] != (len(x),):
+        targets = len(target) if target.ndim else "a single value as"
+        raise ConfigError(f"prune: data has {len(x)} inputs and {targets} targets")
+    loss = _loss(task, target)
     ops = {name: op for name, op, _ in task.view.graph.layers()}
     readers = [
         (variable.value, axis)
@@ -168,20 +169,39 @@ def _loss(task: Task, target: Array) -> Callable[[Any, Any], Any]:
         raise ConfigError(
             f"prune: score taylor needs one output; the model has {len(graph.outputs)}"
         )
-    if np.issubdtype(target.dtype, np.integer):
+    if target.dtype.kind in "iub":
         last = graph.calls[-1].op
         activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__)
         logits = activation.lower() not in ("softmax", "sigmoid")
+        _check_classes(target, shape)
         if shape[-1] == 1:
             binary = keras.losses.BinaryCrossentropy(from_logits=logits)
-            return lambda y, p: binary(y.reshape(-1, 1), p)
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=logits)  # type: ignore[no-any-return]
+            return lambda y, p: binary(y.reshape(-1, 1), keras.ops.reshape(p, (-1, 1)))
+        sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+        return lambda y, p: sparse(y.reshape(-1), keras.ops.reshape(p, (-1, shape[-1])))
     if target.shape[1:] != shape[1:]:
         raise ConfigError(
             f"prune: targets have shape {target.shape}, the model's output {shape}; give integer"
             " classes or values of the output's shape"
         )
     return keras.losses.MeanSquaredError()  # type: ignore[no-any-return]
+
+
+def _check_classes(target: Array, shape: tuple[int | None, ...]) -> None:
+    """ConfigError unless each row has one whole number, a class of the output's last axis."""
+    if target.size != len(target) or any(side != 1 for side in shape[1:-1]):
+        raise ConfigError(
+            f"prune: targets are whole numbers of shape {target.shape}, the model's output"
+            f" {shape}; give a class per row (of one-hot y, y.argmax(1)), or float values of the"
+            " output's shape"
+        )
+    classes = max(shape[-1] or 0, 2)
+    if target.min() < 0 or target.max() >= classes:
+        wrong = target.min() if target.min() < 0 else target.max()
+        raise ConfigError(
+            f"prune: class {wrong} is out of range; the model has {classes} classes"
+            f" (0..{classes - 1})"
+        )
 
 
 SCORES: Mapping[ScoreName, Callable[[Task], Array]] = {

@@ -45,12 +45,7 @@ def proof_line(report: Report) -> str:
 
 def budget_lines(report: Report) -> list[str]:
     """One line for each limit of the budget."""
-    return [
-        f"{'ok  ' if verdict.ok else 'OVER'} {verdict.limit}: "
-        f"{NONE if verdict.measured is None else f'{verdict.measured:,.6g}'}"
-        f" (limit {verdict.allowed:,.6g})"
-        for verdict in report.budget
-    ]
+    return [f"{'ok  ' if verdict.ok else 'OVER'} {verdict}" for verdict in report.budget]
 
 
 def render(report: Report) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgecompress.artifact import Json, Step
 from edgecompress.errors import BudgetExceeded, EdgeCompressError
 from edgecompress.files import write_text
 from edgecompress.recipe import Budget
-from edgecompress.strict import build
+from edgecompress.strict import TOO_DEEP, build
 from edgecompress.vocabulary import Metric
 
 Number = float
@@ -32,6 +33,9 @@ class Change:
 
     before: int | None
     after: int | None
+
+    def __post_init__(self) -> None:
+        _at_least(0, before=self.before, after=self.after)
 
     @property
     def ratio(self) -> float | None:
@@ -74,6 +78,18 @@ class AccuracyRow:
     tflm: Number | None
     tflm_samples: int | None
 
+    def __post_init__(self) -> None:
+        _at_least(1, samples=self.samples, tflm_samples=self.tflm_samples)
+        if (self.tflm is None) != (self.tflm_samples is None):
+            raise ReportError("tflm and tflm_samples: one is given without the other")
+        if self.tflm_samples is not None and self.tflm_samples > self.samples:
+            raise ReportError(f"tflm_samples = {self.tflm_samples}: more than {self.samples} rows")
+        for name in ("float", "pruned", "compressed", "tflm"):
+            value = getattr(self, name)
+            most = math.inf if self.metric == "mse" else 1
+            if value is not None and not 0 <= value <= most:
+                raise ReportError(f"{name} = {value}: {self.metric} is from 0 to {most}")
+
     @property
     def drop(self) -> Number | None:
         """How much the metric worsened from float to compressed, in its own unit."""
@@ -97,6 +113,11 @@ class Difference:
     elements: int
     max_diff: float
 
+    def __post_init__(self) -> None:
+        _at_least(1, mismatch=self.mismatch)
+        if self.mismatch > self.elements:
+            raise ReportError(f"mismatch = {self.mismatch}: more than {self.elements} elements")
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -114,6 +135,18 @@ class Proof:
     mismatch: int
     max_diff: int
     differs_at: Difference | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(1, samples=self.samples, elements=self.elements)
+        counts = {"exact": self.exact, "off_by_one": self.off_by_one, "mismatch": self.mismatch}
+        _at_least(0, **counts, max_diff=self.max_diff)
+        if sum(counts.values()) != self.elements:
+            added = " + ".join(counts)
+            raise ReportError(f"elements = {self.elements}: {added} is {sum(counts.values())}")
+        if (self.max_diff == 0) != self.holds:
+            raise ReportError(
+                f"max_diff = {self.max_diff}: {self.exact} of {self.elements} elements are equal"
+            )
 
     @property
     def holds(self) -> bool:
@@ -141,6 +174,12 @@ class Verdict:
     allowed: float
     measured: float | None
     ok: bool
+
+    def __str__(self) -> str:
+        digits = ",.0f" if self.limit.startswith("size.") else ".4g"
+        measured = "not measured" if self.measured is None else format(self.measured, digits)
+        sign = ">=" if self.limit == "accuracy.min" else "<="
+        return f"{self.limit} is {measured}, must be {sign} {format(self.allowed, digits)}"
 
 
 @dataclass(frozen=True)
@@ -187,31 +226,37 @@ class Report:
         report = self if budget is None else self.judged(budget)
         broken = [verdict for verdict in report.budget if not verdict.ok]
         if broken:
-            listed = "; ".join(_broken(verdict) for verdict in broken)
+            listed = "; ".join(map(str, broken))
             raise BudgetExceeded(f"{self.name}: over budget: {listed}")
 
     def to_json(self) -> str:
-        """The report as JSON text, keys in a fixed order."""
+        """The report as JSON text, keys in a fixed order; ValueError for a NaN or an infinity."""
         table = dataclasses.asdict(self)
-        return json.dumps({"schema": table.pop("schema"), **table}, indent=1) + "\n"
+        whole = {"schema": table.pop("schema"), **table}
+        return json.dumps(whole, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "report.json") -> Report:
-        """The report in JSON `text`; ReportError names `where` and the key that is wrong."""
+        """The report in JSON `text`, every key of it; ReportError names `where` and what is
+        wrong."""
         try:
-            table = json.loads(text)
+            table = json.loads(text, parse_constant=_figure, parse_float=_figure)
+        except RecursionError:
+            raise ReportError(f"{where}: {TOO_DEEP}; run compress again") from None
         except ValueError as error:
             raise ReportError(f"{where}: not JSON ({error}); run compress again") from error
-        return build(cls, table, where=where, error=ReportError)
+        return build(cls, table, where=where, error=ReportError, complete=True)
 
     @classmethod
     def read(cls, folder: Path) -> Report:
-        """The report of the run directory `folder`."""
+        """The report of the run directory `folder`; ReportError where there is no good one."""
         path = folder / "report.json"
         try:
             text = path.read_text(encoding="utf-8")
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ReportError(f"{path}: no such report; run edgecompress compress first") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ReportError(f"{path}: cannot be read ({error}); run compress again") from error
         return cls.from_json(text, where=str(path))
 
     def save(self, folder: Path) -> None:
@@ -222,11 +267,20 @@ class Report:
         write_text(folder / "report.md", render(self))
 
 
+def _at_least(least: int, **values: int | None) -> None:
+    """ReportError unless each of the values that were measured is `least` or more."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ReportError(f"{name} = {value}: it must be {least} or more")
+
+
+def _figure(text: str) -> float:
+    """A JSON number, without NaN, Infinity and what rounds to it."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
+
+
 def _at_most(name: str, limit: float, measured: float | None) -> Verdict:
     return Verdict(name, limit, measured, measured is not None and measured <= limit)
-
-
-def _broken(verdict: Verdict) -> str:
-    sign = ">=" if verdict.limit == "accuracy.min" else "<="
-    measured = "not measured" if verdict.measured is None else f"{verdict.measured:.6g}"
-    return f"{verdict.limit} is {measured}, must be {sign} {verdict.allowed:.6g}"

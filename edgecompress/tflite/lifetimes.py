@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from edgecompress.tflite.program import Program
 
 
@@ -38,12 +40,9 @@ def live_bytes(program: Program) -> tuple[int, ...]:
 
     The largest is the floor of any interpreter's arena that does not work in place.
     """
-    spans = lifetimes(program)
-    return tuple(
-        sum(
-            program.tensors[index].nbytes
-            for index, (first, last) in spans.items()
-            if first <= position <= last
-        )
-        for position in range(len(program.ops))
-    )
+    change = [0] * (len(program.ops) + 2)
+    for index, (first, last) in lifetimes(program).items():
+        size = program.tensors[index].nbytes
+        change[first] += size
+        change[last + 1] -= size
+    return tuple(accumulate(change[: len(program.ops)]))

@@ -89,8 +89,8 @@ def dataset(folder: Path) -> Dataset:
         data = npz.read(file)
         rows, labels = data["x"], data["y"].astype(np.int64)
     else:
-        names, folder = sorted(_manifest()), zoo.pulled(NAME, "kws01", instead=GIVEN)
-        clips = [(folder / name).read_bytes() for name in names]
+        names, clip_files = sorted(_manifest()), zoo.pulled(NAME, "kws01", instead=GIVEN)
+        clips = [(clip_files / name).read_bytes() for name in names]
         rows = np.stack([np.frombuffer(clip, np.int8).reshape(_SHAPE) for clip in clips])
         labels = np.array([int(Path(name).stem.split("_")[-1]) for name in names])
     x = (rows.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from edgecompress.cli import main
+from edgecompress.strict import TOO_DEEP
+from tests.damaged_npz import DAMAGED
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 X = np.random.default_rng(1).normal(size=(30, 8, 8, 1)).astype(np.float32)
 Y = np.arange(30) % 4
 AGAIN = "save it again with model.save"
+COPY = "copy it again, or save it with np.savez(f, x=x, y=y)"
 
 
 def model_file(make: Callable[[Files], Path]) -> Callable[[Files], list[str]]:
@@ -114,6 +117,19 @@ def toml(option: str, name: str, text: str) -> Callable[[Files], list[str]]:
 
 def words(*arguments: str) -> Callable[[Files], list[str]]:
     return lambda files: list(arguments)
+
+
+def damaged(what: str) -> Callable[[Files], list[str]]:
+    make, _ = DAMAGED[what]
+    return lambda f: ["compress", str(f.model), "--data", str(f.put("damaged.npz", make()))]
+
+
+def report(content: bytes) -> Callable[[Files], list[str]]:
+    def make(files: Files) -> list[str]:
+        (files.folder / "run").mkdir(exist_ok=True)
+        return ["report", str(files.put("run/report.json", content).parent)]
+
+    return make
 
 
 CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
@@ -227,14 +243,63 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
     "data: not an npz": (
         lambda f: ["compress", str(f.model), "--data", str(f.put("junk.npz", b"junk"))],
         2,
-        "F/junk.npz: not a readable .npz (Cannot load file containing pickled data when"
-        " allow_pickle=False); save np.savez(f, x=x, y=y)",
+        f"F/junk.npz: not a readable .npz (File is not a zip file); {COPY}",
+    ),
+    "data: damaged": (
+        damaged("a block type that is none"),
+        2,
+        "F/damaged.npz: not a readable .npz (Error -3 while decompressing data: invalid block type"
+        f"); {COPY}",
+    ),
+    "data: encrypted": (
+        damaged("encrypted"),
+        2,
+        "F/damaged.npz: not a readable .npz (File 'x.npy' is encrypted, password required for"
+        f" extraction); {COPY}",
+    ),
+    "data: compressed in an unknown way": (
+        damaged("compressed in an unknown way"),
+        2,
+        f"F/damaged.npz: not a readable .npz (That compression method is not supported); {COPY}",
+    ),
+    "data: a header that claims 36 TiB": (
+        damaged("36 TiB"),
+        2,
+        "F/damaged.npz: not a readable .npz (x.npy claims 40,000,000,000,000 bytes, 64 are there);"
+        f" {COPY}",
+    ),
+    "data: one label for all": (
+        npz("scalar.npz", x=X, y=3),
+        2,
+        "F/scalar.npz: y is int64 (); give a whole number per row of x, its class, or float"
+        " targets",
+    ),
+    "data: labels that are words": (
+        npz("words.npz", x=X, y=["cat"] * 30),
+        2,
+        "F/words.npz: y is <U3 (30,); give a whole number per row of x, its class, or float"
+        " targets",
+    ),
+    "data: targets with NaN": (
+        npz("nany.npz", x=X, y=np.full((30, 4), np.nan)),
+        2,
+        "F/nany.npz: y holds NaN or infinite values; clean the data",
+    ),
+    "data: one-hot labels of more classes than the model has": (
+        npz("hot.npz", x=X, y=np.eye(6)[Y + 2]),
+        2,
+        "test: label 5 is out of range; the model has 4 classes (0..3)",
+    ),
+    "data: targets of the calibration rows alone": (
+        npz("alone.npz", x=X, x_calibration=X, y_calibration=Y),
+        2,
+        "F/alone.npz: y_calibration without y; save both, or neither",
     ),
     "data: pickled objects": (
         npz("object.npz", x=np.array([{}, {}], dtype=object)),
         2,
-        "F/object.npz: not a readable .npz (Object arrays cannot be loaded when"
-        " allow_pickle=False); save np.savez(f, x=x, y=y)",
+        "F/object.npz: not a readable .npz (x.npy holds Python objects, which are never unpickled);"
+        f" {COPY}",
     ),
     "data: no x": (
         npz("nox.npz", z=X),
@@ -271,6 +336,21 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
         2,
         "F/r.toml: unknown key prun (did you mean prune?); allowed: evaluate, prune, quantize,"
         " seed",
+    ),
+    "recipe: nested without end": (
+        toml("--recipe", "n.toml", f"seed = {'[' * 9999}{']' * 9999}"),
+        2,
+        f"F/n.toml: {TOO_DEEP}",
+    ),
+    "recipe: negative seed": (
+        toml("--recipe", "s.toml", "seed = -1\n"),
+        2,
+        "F/s.toml: seed = -1: use a whole number from 0",
+    ),
+    "option: negative seed": (
+        good("--seed", "-1"),
+        2,
+        "seed = -1: use a whole number from 0",
     ),
     "recipe: unknown layer": (
         toml("--recipe", "p.toml", "[prune]\nratio = 0.2\nprotect = ['frist']\n"),
@@ -313,6 +393,27 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
         lambda f: ["report", str(f.folder / "none")],
         1,
         "F/none/report.json: no such report; run edgecompress compress first",
+    ),
+    "report: not text": (
+        report(b"\xff\xfe"),
+        1,
+        "F/run/report.json: cannot be read ('utf-8' codec can't decode byte 0xff in position 0:"
+        " invalid start byte); run compress again",
+    ),
+    "report: nested without end": (
+        report(b"[" * 99999),
+        1,
+        f"F/run/report.json: {TOO_DEEP}; run compress again",
+    ),
+    "report: a figure that is no number": (
+        report(b'{"size": NaN}'),
+        1,
+        "F/run/report.json: not JSON (NaN is no finite number); run compress again",
+    ),
+    "report: of no schema": (
+        report(b'{"name": "m"}'),
+        1,
+        "F/run/report.json: missing key sha256",
     ),
     "board: not supported": (
         words("flash", "kws", "--board", "nano33"),
@@ -358,6 +459,18 @@ def test_one_line_and_the_exit_code(
     assert list(earlier.parent.iterdir()) == [earlier]
 
 
+def test_a_data_folder_that_is_none(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EC_DATA_DIR", str(tmp_path / "gone"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["compress", "mlperf_ic"]) == 2
+    assert capfd.readouterr().err == (
+        f"edgecompress: EC_DATA_DIR={tmp_path / 'gone'} is no folder; correct it or unset it\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -388,7 +501,7 @@ def test_over_budget_lists_every_limit_and_still_writes(
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("edgecompress: good: over budget: size.arena is ")
     assert ", must be <= 1; size.tflite is " in last
-    assert last.endswith(", must be <= 1024")
+    assert last.endswith(", must be <= 1,024")
     assert json.loads((out / "report.json").read_text())["budget"][1]["ok"] is True
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from edgecompress import channels, cost, prune
+from edgecompress.artifact import Artifact
+from edgecompress.quantization import quantize
 from tests.small_models import batch, outputs
 
 REFERENCE = {
@@ -48,6 +50,20 @@ def test_half_of_the_channels_go(reference: tuple[str, Any]) -> None:
     assert small.output_shape == model.output_shape
     cut, masked = outputs(small, x)[0], outputs(prune.mask(model, plan), x)[0]
     np.testing.assert_allclose(cut, masked, atol=1e-5 * max(1, np.abs(masked).max()), rtol=0)
+
+
+def test_half_the_channels_of_resnet8_leave_the_tflite_too(data_dir: Path) -> None:
+    import keras
+
+    model = keras.models.load_model(data_dir / "models" / "ic_resnet.keras", compile=False)
+    whole = Artifact("ic_resnet", model)
+    half = prune.prune_structured(whole, ratio=0.5, scope="layer")
+    before, after = (
+        len(quantize(artifact, mode="float32").need_tflite("test")) for artifact in (whole, half)
+    )
+    weights = 4 * (cost.params(model) - cost.params(half.need_keras("test")))
+    assert before - after > 0.95 * weights
+    assert after < 0.4 * before
 
 
 def test_nothing_removed_changes_nothing(reference: tuple[str, Any]) -> None:

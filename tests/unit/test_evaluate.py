@@ -87,6 +87,10 @@ def test_mse() -> None:
         ("auc", np.zeros((2, 1)), [1, 1], "labels 0 and 1, and both"),
         ("auc", np.zeros((2, 1)), [1, 2], "labels 0 and 1, and both"),
         ("auc", np.zeros((2, 7)), [0, 1], r"outputs are of shape \[7\]"),
+        ("top1", np.zeros((2, 2)), 1, "y is a single value; give one per row"),
+        ("mse", np.zeros((2, 2)), [0, 1], r"shape \[\] for outputs of shape \[2\]; give whole num"),
+        ("mse", np.zeros((2, 1)), [0, np.nan], "type float64 that are not all finite numbers"),
+        ("mse", np.zeros((2, 1)), ["0", "1"], "type <U1 that are not all finite numbers"),
         ("mse", np.zeros((2, 7)), None, r"targets of shape \[3\] for outputs of shape \[7\]"),
     ],
 )

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgecompress.artifact import Artifact
 from edgecompress.errors import EdgeCompressError, ModelFileError, UnsupportedError
 from edgecompress.loading import load
 
@@ -114,6 +115,31 @@ def forged(file: h5py.File) -> None:
     file.create_dataset("w", (1 << 40,), "f4", chunks=(1 << 20,))
 
 
+def texts(file: h5py.File) -> None:
+    file.create_dataset("w", data=["a", "b"], dtype=h5py.string_dtype())
+
+
+def pairs(file: h5py.File) -> None:
+    file.create_dataset("w", (2,), np.dtype([("a", "f4"), ("b", "f4")]))
+
+
+def twice(file: h5py.File) -> None:
+    file["a"] = file.create_group("b").create_group("c")
+
+
+def references(file: h5py.File) -> None:
+    file.attrs.create("layer_names", [file.ref], dtype=h5py.ref_dtype)
+
+
+def unwritten(file: h5py.File) -> None:
+    """Zeros that take no room in the file."""
+    file.create_dataset("w", (5 << 20,), "f4", chunks=(1 << 20,))
+
+
+def large_chunk(file: h5py.File) -> None:
+    file.create_dataset("w", (1,), "f4", chunks=(5 << 20,), maxshape=(None,))
+
+
 LAMBDA = layer("twice", "Lambda", "image", function=["4wEAAA==", None, None])
 INNER = model(inputs(), LAMBDA)
 NESTED = {**layer("inner", "Functional", "image"), "config": INNER["config"]}
@@ -153,6 +179,15 @@ def deep(levels: int) -> Config:
     for _ in range(levels):
         inner = layer("each", "TimeDistributed", "image", layer=inner)
     return model(inputs(), inner)
+
+
+def called_often(levels: int) -> Config:
+    """A model that calls a model ten times that calls a model ten times ..."""
+    inner = model(inputs(), layer("head", "Flatten", "image"))
+    for _ in range(levels):
+        calls = layer("inner", "Functional", "image")["inbound_nodes"] * 10
+        inner = model(inputs(), {**inner, "name": "inner", "inbound_nodes": calls})
+    return inner
 
 
 BAD: dict[str, tuple[str, bytes | None, type[EdgeCompressError], str]] = {
@@ -451,6 +486,95 @@ BAD: dict[str, tuple[str, bytes | None, type[EdgeCompressError], str]] = {
         "HDF5 dataset '/w' of shape (1099511627776,) exceeds the size allowed; this is no model for"
         " a microcontroller",
     ),
+    "weights that are text": (
+        "a.h5",
+        hdf5(texts),
+        ModelFileError,
+        "HDF5 dataset '/w' holds no numbers but object: refused; save the model again",
+    ),
+    "weights that are records": (
+        "a.h5",
+        hdf5(pairs),
+        ModelFileError,
+        "HDF5 dataset '/w' holds no numbers but [('a', '<f4'), ('b', '<f4')]: refused;"
+        " save the model again",
+    ),
+    "an attribute of references": (
+        "a.h5",
+        hdf5(references),
+        ModelFileError,
+        "HDF5 attribute 'layer_names' of '/' holds neither text nor numbers but object: refused;"
+        " save the model again",
+    ),
+    "a group in two places": (
+        "a.h5",
+        hdf5(twice),
+        ModelFileError,
+        "HDF5 object '/b/c' is in the file twice (a hard link): refused; save the model again",
+    ),
+    "more weights than the file can hold": (
+        "a.h5",
+        hdf5(unwritten),
+        ModelFileError,
+        "HDF5 dataset '/w' of shape (5242880,) exceeds the size allowed; this is no model for a"
+        " microcontroller",
+    ),
+    "weights in a large chunk": (
+        "a.h5",
+        hdf5(large_chunk),
+        ModelFileError,
+        "HDF5 dataset '/w' has chunks of shape (5242880,): refused; save the model again",
+    ),
+    "an attribute of 17 MiB": (
+        "a.h5",
+        hdf5(lambda file: file.attrs.__setitem__("model_config", "x" * (17 << 20))),
+        ModelFileError,
+        "HDF5 attribute 'model_config' of '/' takes 17 MiB: refused; save the model again",
+    ),
+    "more calls of nested models than can be built": (
+        "a.keras",
+        keras_file(called_often(7)),
+        ModelFileError,
+        "the configuration asks for 32222222 layers and parts of layers, more than the 50000"
+        " allowed; this is no model for a microcontroller",
+    ),
+    "more weights than the file holds": (
+        "a.keras",
+        keras_file(model(inputs(), layer("head", "Dense", "image", units=1 << 24))),
+        ModelFileError,
+        "the layers need 50331648 weights, the file holds 0; save the model again",
+    ),
+    "more weights than the file holds, in a recurrent kernel": (
+        "a.keras",
+        keras_file(model(inputs([None, 4, 2]), layer("head", "GRU", "image", units=1 << 14))),
+        ModelFileError,
+        "the layers need 805502976 weights, the file holds 0; save the model again",
+    ),
+    "a window that is too large": (
+        "a.keras",
+        keras_file(
+            model(
+                inputs([None, 8]),
+                layer("mel", "MelSpectrogram", "image", sequence_length=(1 << 24) + 1),
+            )
+        ),
+        UnsupportedError,
+        "layer 'mel' has sequence_length=16777217, more than the 16777216 allowed; this is no model"
+        " for a microcontroller",
+    ),
+    "an activation that is too large": (
+        "a.keras",
+        keras_file(
+            model(
+                inputs([None, 16]),
+                layer("copies", "RepeatVector", "image", n=1 << 24),
+                layer("norm", "Normalization", "copies", axis=[1, 2], mean=0.0, variance=1.0),
+            )
+        ),
+        UnsupportedError,
+        "layer 'copies' has an output of shape (None, 16777216, 16), more than the 67108864"
+        " elements allowed; this is no model for a microcontroller",
+    ),
     "no HDF5": (
         "a.h5",
         b"PK\x03\x04",
@@ -497,13 +621,45 @@ def test_bad_file_gives_one_clear_error(case: str, tmp_path: Path) -> None:
     assert type(raised.value) is error
 
 
+def test_the_child_that_reads_hdf5_has_a_memory_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecompress.loading.hdf5.HEADROOM", 1 << 20)
+    monkeypatch.setattr("edgecompress.loading.limits.SMALL_BYTES", 1 << 20)
+    path = tmp_path / "a.h5"
+    path.write_bytes(hdf5())
+    with pytest.raises(ModelFileError, match="a damaged HDF5 file"):
+        load(path)
+
+
+def test_a_large_configuration_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.keras"
+    noise = np.random.default_rng(0).bytes(100_000)  # no bomb by its ratio
+    path.write_bytes(keras_file(noise + b" " * (17 << 20)))
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    with pytest.raises(ModelFileError, match=r"config\.json takes 17 MiB, more than the 16 MiB"):
+        load(path)
+
+
+def test_metadata_of_a_savedmodel_over_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "variables").mkdir()
+    for name in ("saved_model.pb", "variables/variables.index"):
+        (tmp_path / name).touch()
+    with (tmp_path / "keras_metadata.pb").open("wb") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(ModelFileError, match=r"keras_metadata\.pb takes 17 MiB, more than the 16"):
+        load(tmp_path)
+
+
 def test_folder_that_is_no_savedmodel(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="a folder without saved_model.pb, so no SavedModel"):
         load(tmp_path)
 
 
 def test_declared_size_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgecompress.loading.files.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("edgecompress.loading.limits.MAX_BYTES", 1 << 20)
     path = tmp_path / "a.keras"
     path.write_bytes(keras_file(dense(), weights=bytes(2 << 20)))
     with pytest.raises(ModelFileError, match="the archive declares 2 MiB, more than the 1 MiB"):
@@ -544,6 +700,44 @@ def test_bad_files_are_refused_before_keras_is_imported(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(tmp_path / "a.keras"), str(tmp_path / "a.h5")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:3] == ["ModelFileError", "ModelFileError", "[]"]
+
+
+# Run directories
+
+
+FLATBUFFER = Path(__file__).with_name("models") / "residual_int8.tflite"
+
+
+def test_a_run_directory_holds_one_model(tmp_path: Path) -> None:
+    (tmp_path / "float.keras").write_bytes(b"of an earlier run")
+    Artifact("net", tflite=FLATBUFFER.read_bytes()).save(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"model.tflite", "steps.json"}
+    loaded = load(tmp_path)
+    assert (loaded.name, loaded.keras, loaded.tflite) == ("net", None, FLATBUFFER.read_bytes())
+    (tmp_path / "float.keras").write_bytes(b"of a run that was cut short")
+    assert load(tmp_path).keras is None
+
+
+def test_a_model_of_another_run_is_refused(tmp_path: Path) -> None:
+    Artifact("net", tflite=FLATBUFFER.read_bytes()).save(tmp_path)
+    other = FLATBUFFER.with_name("dense_batch2_float32.tflite")
+    (tmp_path / "model.tflite").write_bytes(other.read_bytes())
+    with pytest.raises(ModelFileError) as raised:
+        load(tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}/model.tflite: not the file that steps.json lists (its SHA-256 differs);"
+        " compress again"
+    )
+    (tmp_path / "model.tflite").unlink()
+    with pytest.raises(ModelFileError, match=r"model\.tflite: no such file, though steps\.json"):
+        load(tmp_path)
+
+
+def test_a_run_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    Artifact("net").save(tmp_path)
+    with pytest.raises(ModelFileError) as raised:
+        load(tmp_path)
+    assert str(raised.value) == f"{tmp_path}: holds no model; run the compression again"
 
 
 # Keras 3
@@ -629,6 +823,52 @@ def test_keras3_models_come_back_equal(
     expected = np.asarray(original(x, training=False))
     assert expected.std() > 1e-3
     np.testing.assert_array_equal(np.asarray(loaded(x, training=False)), expected)
+
+
+@pytest.fixture(scope="module")
+def odd_model() -> Any:
+    """Statistics that a layer derives values from, state, and initialisers of all sorts."""
+    import keras
+
+    layers, initial = keras.layers, keras.initializers
+    normal = layers.Normalization()
+    normal.adapt(np.random.default_rng(0).normal(3, 5, (50, 6, 4)))
+    source = keras.Input(batch_shape=(2, 6, 4))
+    x = layers.LSTM(5, return_sequences=True, stateful=True, name="lstm")(normal(source))
+    x = layers.TimeDistributed(layers.Dense(3, kernel_initializer=initial.HeNormal(seed=7)))(x)
+    return keras.Model(source, layers.Dense(2, bias_initializer=initial.Constant(0.5))(x))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_layers_that_are_more_than_their_weights(
+    odd_model: Any, suffix: str, tmp_path: Path
+) -> None:
+    import keras
+
+    loaded: Any = load(quiet_save(odd_model, tmp_path / f"a{suffix}")).keras
+    x = np.random.default_rng(1).normal(size=(2, 6, 4)).astype("f4")
+    odd_model.get_layer("lstm").reset_states()
+    np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(odd_model(x)))
+    assert loaded.get_layer("lstm").stateful
+    for new, old in zip(loaded.layers, odd_model.layers, strict=True):
+        new, old = (json.dumps(keras.layers.serialize(each)["config"]) for each in (new, old))
+        assert new == old
+
+
+def test_an_initializer_of_the_file_is_never_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orthogonal kernel takes cubic time, and the file's weights replace it."""
+    import keras
+
+    net = keras.Sequential([keras.Input((4, 2)), keras.layers.GRU(3)])
+    path = quiet_save(net, tmp_path / "a.keras")
+    expected = net.get_weights()
+    monkeypatch.setattr(keras.initializers.Orthogonal, "__call__", None)
+    loaded = load(path).keras
+    assert loaded is not None
+    for new, old in zip(loaded.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(new, old)
 
 
 def test_compiled_losses_are_left_behind(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 from typing import Any
 
@@ -244,6 +246,10 @@ def test_taylor_takes_classes_values_or_the_input_as_target(target: str) -> None
         ({"ratio": 0.1, "scope": "net"}, r"^prune: unknown scope 'net'; use global, layer$"),
         ({"ratio": 0.1, "round_to": 0}, r"^prune: round_to=0 is not a whole number from 1$"),
         ({"ratio": 0.1, "min_channels": 1.5}, r"^prune: min_channels=1.5 is not a whole number"),
+        (
+            {"ratio": 0.1, "score": "random", "seed": -1},
+            r"^prune: seed=-1 is not a whole number fr",
+        ),
         ({"ratio": 0.1, "score": "taylor"}, r"^prune: score taylor needs data=\(x, y\)"),
         ({"macs": 0.01}, r"^prune: macs=0.01 cannot be reached: at best \d+ of \d+ remain \(0\."),
         ({"params": 0.01, "scope": "layer"}, r"^prune: params=0.01 cannot be reached: at best"),
@@ -259,10 +265,37 @@ def test_wrong_taylor_data_is_explained(model: Any) -> None:
     x = batch(model, 4)
     for data, message in (
         ((x, np.zeros(3, int)), r"^prune: data has 4 inputs and 3 targets$"),
+        ((x, np.array(3)), r"^prune: data has 4 inputs and a single value as targets$"),
         ((x, np.zeros((4, 2))), r"^prune: targets have shape \(4, 2\), the model's output"),
+        ((x, np.eye(4, 3, dtype=int)), r"^prune: targets are whole .* of shape \(4, 3\), .*argmax"),
+        ((x, np.array([0, 1, 2, 3])), r"^prune: class 3 is out of range; .* 3 classes \(0\.\.2\)$"),
+        ((x, np.array([0, -1, 2, 1])), r"^prune: class -1 is out of range; "),
     ):
         with pytest.raises(ConfigError, match=message):
             prune.plan(model, ratio=0.5, score="taylor", data=data)
+
+
+def test_a_column_of_classes_is_a_list_of_classes(model: Any) -> None:
+    x, y = batch(model, 8), np.arange(8) % 3
+    plans = [
+        prune.plan(model, ratio=0.3, score="taylor", data=(x, target))
+        for target in (y, y[:, None], y.astype(np.uint8))
+    ]
+    assert plans[0] == plans[1] == plans[2]
+
+
+def test_taylor_takes_classes_of_an_output_with_sides_of_one() -> None:
+    import keras
+    from keras import layers as kl
+
+    x = kl.Input((4, 4, 3))
+    flat = kl.GlobalAveragePooling2D(keepdims=True)(kl.Conv2D(6, 3, name="a")(x))
+    made = randomised(keras.Model(x, kl.Conv2D(3, 1, name="head")(flat)))
+    kernel = np.array(made.get_layer("head").kernel)
+    kernel[:, :, [1, 4]] = 0
+    made.get_layer("head").kernel.assign(kernel)
+    plan = prune.plan(made, ratio=0.34, score="taylor", data=(batch(made, 8), np.arange(8) % 3))
+    assert dropped(plan) == {"a": [1, 4]}
 
 
 def test_macs_cannot_be_the_target_where_they_are_not_known() -> None:
@@ -286,7 +319,16 @@ def test_the_step_tells_what_changed_and_repeats_the_run(model: Any) -> None:
     assert before.steps == () and before.keras is model and after.keras is not model
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
     assert step.stage == "prune_structured"
-    assert step.params["ratio"] == 0.5 and "macs" not in step.params
+    assert step.params == {
+        "ratio": 0.5,
+        "score": "l2",
+        "scope": "global",
+        "round_to": 2,
+        "min_channels": 1,
+        "protect": [],
+        "seed": 7,
+        "unknown": "error",
+    }
     assert step.effect["params"] == {
         "before": model.count_params(),
         "after": after.need_keras("x").count_params(),
@@ -304,6 +346,31 @@ def test_the_step_tells_what_changed_and_repeats_the_run(model: Any) -> None:
         prune.cut(repeated, stored)
     with pytest.raises(StageOrderError, match=r"^prune: lite is a .tflite without"):
         prune.prune_structured(Artifact("lite", tflite=b""), ratio=0.1)
+
+
+def test_every_option_reaches_the_plan(chain: Any) -> None:
+    """prune_structured and plan take the same options and choose the same channels."""
+    public = inspect.signature(prune.prune_structured).parameters
+    own = {"artifact", "data", "progress"}
+    assert public.keys() - own == {field.name for field in dataclasses.fields(prune.Options)}
+    options: dict[str, Any] = {
+        "ratio": 0.8,
+        "score": "random",
+        "scope": "layer",
+        "round_to": 2,
+        "min_channels": 3,
+        "protect": ["b"],
+        "seed": 5,
+        "unknown": "barrier",
+    }
+    step = prune.prune_structured(Artifact("chain", chain), **options).steps[0]
+    assert step.params == options
+    assert step.effect["plan"] == prune.plan(chain, **options).to_json()
+    for name in options.keys() - {"ratio", "scope"}:
+        fewer = {key: value for key, value in options.items() if key != name}
+        assert prune.plan(chain, **fewer).to_json() != step.effect["plan"], name
+    with pytest.raises(TypeError, match="ratoi"):
+        prune.plan(chain, ratoi=0.5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgecompress.errors import ConfigError
-from edgecompress.recipe import Budget, Prune, Recipe, parse_size
+from edgecompress.recipe import AccuracyLimit, Budget, Prune, Recipe, parse_size
 
 
 def written(folder: Path, text: str) -> Path:
@@ -54,6 +54,16 @@ def test_every_section_is_read(tmp_path: Path) -> None:
         ("[prune]\nratio = 0.1\nmacs = 0.5\n", "prune: ratio and macs are both set; keep one .*"),
         ("[quantize]\ncalibration_samples = 0\n", "quantize.calibration_samples = 0: use at .*"),
         ("[evaluate]\ntflm_samples = 0\n", "evaluate.tflm_samples = 0: use at least 1"),
+        ("seed = -1\n", "seed = -1: use a whole number from 0"),
+        ("seed = true\n", "seed = True: write a whole number"),
+        ("[prune]\nratio = nan\n", "prune.ratio = nan: write a number"),
+        ("[prune]\nmacs = -inf\n", "prune.macs = -inf: write a number"),
+        (f"[prune]\nmacs = {'9' * 400}\n", r"prune.macs = 9+\.\.\.9+: write a number"),
+        (f"[prune]\nmacs = {'9' * 5000}\n", "not a readable TOML file: .*"),
+        (f"[prune]\nscore = '{'x' * 500}'\n", r"prune.score = 'x+\.\.\.x+': write one of l1, .*"),
+        (f"seed = {'[' * 9999}{']' * 9999}\n", "tables and lists lie deeper than 50 levels, .*"),
+        (f"seed{'.a' * 60} = 1\n", "tables and lists lie deeper than 50 levels, .*"),
+        ("seed.a.b.c.d.e = 1\n", r"seed = {'a': {.*}}: write a whole number"),
     ],
 )
 def test_a_wrong_recipe_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -73,6 +83,20 @@ def test_options_replace_the_recipes_target() -> None:
     assert (merged.prune.ratio, merged.prune.macs, merged.prune.round_to) == (None, 0.5, 4)
     assert merged.seed == 1
     assert recipe.merged({}, seed=9).seed == 9
+    assert recipe.merged({}, seed=0).seed == 0
+    with pytest.raises(ConfigError, match="^seed = -1: use a whole number from 0$"):
+        recipe.merged({}, seed=-1)
+    with pytest.raises(ConfigError, match="^quantize.calibration_samples = 0: use at least 1$"):
+        recipe.merged({"quantize": {"calibration_samples": 0}}, seed=None)
+
+
+def test_a_recipe_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=f"^{path}: not a readable TOML file: 'utf-8' codec"):
+        Recipe.read(path)
+    with pytest.raises(ConfigError, match=f"^{tmp_path}: not a readable TOML file: "):
+        Recipe.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -88,5 +112,26 @@ def test_budget_limits(tmp_path: Path) -> None:
     )
     assert budget.accuracy.max_drop == 0.02
     assert [budget.size.limit(name) for name in ("tflite", "arena", "macs")] == [49152, 100, None]
-    with pytest.raises(ConfigError, match=r"size.tflite: size '4 apples': write bytes, or"):
-        Budget.read(written(tmp_path, '[size]\ntflite = "4 apples"\n'))
+    assert (budget.accuracy.min, Budget.read(written(tmp_path, ""))) == (None, Budget())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[size]\ntflite = "4 apples"\n', "size.tflite: size '4 apples': write bytes, or .*"),
+        ("[size]\narena = -1\n", "size.arena: size -1: write bytes, or .*"),
+        (f"[size]\nmacs = '{'9' * 400}'\n", "size.macs: size '9+': write bytes, or .*"),
+        ("[size]\nflash = 1\n", "unknown key size.flash; allowed: arena, macs, params, tflite"),
+        ("[accuracy]\nmax_drop = nan\n", "accuracy.max_drop = nan: write a number"),
+        ("[accuracy]\nmin = '1'\n", "accuracy.min = '1': write a number"),
+    ],
+)
+def test_a_wrong_budget_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError, match=f"^{path}: {message}$"):
+        Budget.read(path)
+
+
+def test_a_limit_that_nothing_can_meet_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^accuracy.max_drop = nan: use a finite number$"):
+        AccuracyLimit(max_drop=float("nan"))

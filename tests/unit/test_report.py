@@ -39,7 +39,11 @@ REPORT = Report(
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
-    judged = REPORT.judged(Budget(size=SizeLimit(tflite="48K")))
+    at = Difference("ADD", "sum", 1, 10, 2.0)
+    proof = dataclasses.replace(PROOF, exact=767, mismatch=1, max_diff=2, differs_at=at)
+    report = dataclasses.replace(REPORT, proof=proof, commit="c0ffee", unsupported=("CUMSUM",))
+    judged = report.judged(Budget(AccuracyLimit(min=0.9), SizeLimit(tflite="48K")))
+    assert len(judged.budget) == 2
     judged.save(tmp_path)
     assert Report.read(tmp_path) == judged
     assert json.loads((tmp_path / "report.json").read_text())["schema"] == 1
@@ -56,6 +60,54 @@ def test_json_round_trip(tmp_path: Path) -> None:
         (lambda t: t["accuracy"][0].pop("metric"), r"missing key accuracy\[0\].metric"),
         (lambda t: t["accuracy"][0].update(metric="f1"), r"accuracy\[0\].metric = 'f1': write .*"),
         (lambda t: t.update(steps=None), "steps = None: write a list of a table"),
+        (lambda t: t.pop("schema"), "missing key schema"),
+        (lambda t: t.update(schema=True), "schema = True: write one of 1"),
+        (lambda t: t.pop("budget"), "missing key budget"),
+        (lambda t: t["proof"].pop("differs_at"), "missing key proof.differs_at"),
+        (lambda t: t["size"]["arena"].update(before=-1), "size.arena.before = -1: it must be 0 .*"),
+        (
+            lambda t: t["accuracy"][0].update(samples=0),
+            r"accuracy\[0\].samples = 0: it must be 1 .*",
+        ),
+        (
+            lambda t: t["accuracy"][0].update(tflm=None),
+            r"accuracy\[0\].tflm and tflm_samples: one .*",
+        ),
+        (
+            lambda t: t["accuracy"][0].update(tflm_samples=None),
+            r"accuracy\[0\].tflm and tflm_samples: one is given without the other",
+        ),
+        (
+            lambda t: t["accuracy"][0].update(tflm_samples=101),
+            r"accuracy\[0\].tflm_samples = 101: more than 100 rows",
+        ),
+        (
+            lambda t: t["accuracy"][0].update(compressed=95.0),
+            r"accuracy\[0\].compressed = 95.0: top1 is from 0 to 1",
+        ),
+        (lambda t: t["proof"].update(samples=0), "proof.samples = 0: it must be 1 or more"),
+        (
+            lambda t: t["proof"].update(exact=767),
+            r"proof.elements = 768: exact \+ off_by_one \+ mismatch is 767",
+        ),
+        (
+            lambda t: t["proof"].update(exact=769, mismatch=-1),
+            "proof.mismatch = -1: it must be 0 or more",
+        ),
+        (
+            lambda t: t["proof"].update(max_diff=1),
+            "proof.max_diff = 1: 768 of 768 elements are equal",
+        ),
+        (
+            lambda t: t["proof"].update(exact=767, off_by_one=1),
+            "proof.max_diff = 0: 767 of 768 elements are equal",
+        ),
+        (
+            lambda t: t["proof"].update(
+                differs_at=dict(operator="A", layer="a", mismatch=3, elements=2, max_diff=1)
+            ),
+            "proof.differs_at.mismatch = 3: more than 2 elements",
+        ),
     ],
 )
 def test_reading_is_strict(edit: object, message: str) -> None:
@@ -65,11 +117,35 @@ def test_reading_is_strict(edit: object, message: str) -> None:
         Report.from_json(json.dumps(table))
 
 
+@pytest.mark.parametrize("figure", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_figure_that_is_no_number_is_refused(figure: str) -> None:
+    text = REPORT.to_json()
+    for good in ("0.95", '"int8"'):  # of the schema, and of a step's parameters
+        assert good in text
+        with pytest.raises(ReportError, match=f"^here: not JSON \\({figure} is no finite number"):
+            Report.from_json(text.replace(good, figure), where="here")
+
+
+def test_a_figure_that_is_no_number_is_not_written() -> None:
+    layers = (LayerRow("conv", "CONV_2D", None, float("inf")),)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dataclasses.replace(REPORT, layers=layers).to_json()
+
+
 def test_a_missing_or_damaged_report_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="no such report; run edgecompress compress first"):
-        Report.read(tmp_path)
+    path = tmp_path / "report.json"
+    for folder in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(ReportError, match="no such report; run edgecompress compress first"):
+            Report.read(folder)
     with pytest.raises(ReportError, match="^report.json: not JSON"):
         Report.from_json("{")
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ReportError, match=rf"^{path}: cannot be read \('utf-8' codec .*; run comp"):
+        Report.read(tmp_path)
+    for levels in (60, 99999):
+        path.write_text("[" * levels + "]" * levels)
+        with pytest.raises(ReportError, match=f"^{path}: tables and lists lie deeper than 50 leve"):
+            Report.read(tmp_path)
 
 
 def test_every_broken_limit_is_listed() -> None:
@@ -77,7 +153,7 @@ def test_every_broken_limit_is_listed() -> None:
     with pytest.raises(BudgetExceeded) as caught:
         REPORT.check(budget)
     assert str(caught.value) == (
-        "kws: over budget: size.macs is 500, must be <= 499; size.tflite is 40000, must be <= 1;"
+        "kws: over budget: size.macs is 500, must be <= 499; size.tflite is 40,000, must be <= 1;"
         " accuracy.max_drop is 0.02, must be <= 0.01"
     )
     assert caught.value.exit_code == 3
@@ -125,6 +201,25 @@ def test_the_proof_says_equal_only_when_every_bit_is() -> None:
     )
     refused = dataclasses.replace(REPORT, proof=None, unsupported=("CUMSUM in layer x",))
     assert markdown.proof_line(refused) == "TFLM cannot run this model: CUMSUM in layer x"
+
+
+def test_markdown_has_the_budget_the_stages_and_the_tools() -> None:
+    judged = REPORT.judged(Budget(AccuracyLimit(max_drop=0.5), SizeLimit(arena=1, tflite=40000)))
+    assert markdown.budget_lines(judged) == [
+        "OVER size.arena is 20,000, must be <= 1",
+        "ok   size.tflite is 40,000, must be <= 40,000",
+        "ok   accuracy.max_drop is 0.02, must be <= 0.5",
+    ]
+    text = markdown.render(judged)
+    for line in (
+        "- OVER size.arena is 20,000, must be <= 1",
+        "| test | 95.00% | 94.00% | 93.00% | 90.00% (10) |",
+        "- **quantize**: mode int8 → tflite_bytes 40000",
+        "- tensorflow: 2.19.1",
+        markdown.proof_line(judged),
+    ):
+        assert line in text.splitlines()
+    assert "## Budget" not in markdown.render(REPORT)
 
 
 def test_markdown_shows_layers_that_could_not_be_matched() -> None:

@@ -7,6 +7,7 @@ models/dense_batch2_float32.tflite: Dense(3) on (2, 4), a fixed batch of 2.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from edgecompress import runtimes
 from edgecompress.errors import ConfigError, ModelFileError, ToolError, UnsupportedError
+from tests.tflite_builder import build
 
 MODELS = Path(__file__).with_name("models")
 RESIDUAL = (MODELS / "residual_int8.tflite").read_bytes()
@@ -159,6 +161,23 @@ def test_unknown_options() -> None:
 def test_a_damaged_model_never_reaches_a_worker() -> None:
     with pytest.raises(ModelFileError, match="TFL3"):
         runtimes.submit(b"x" * 100, ROWS)
+
+
+def test_a_model_with_huge_activations_never_reaches_a_worker() -> None:
+    program = runtimes.read(RESIDUAL)
+    source = program.inputs[0]
+    huge = dataclasses.replace(program.tensors[source], shape=(1, 1 << 14, 1 << 14, 1))
+    tensors = (*program.tensors[:source], huge, *program.tensors[source + 1 :])
+    model = build(dataclasses.replace(program.edit(), tensors=tensors))
+    for run in (lambda: runtimes.submit(model, ROWS), lambda: runtimes.arena(model)):
+        with pytest.raises(UnsupportedError, match="declares 256 MiB of activations, more than"):
+            run()
+
+
+def test_a_worker_has_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "_HEADROOM", -(32 << 20))
+    with pytest.raises(ToolError, match="the worker ended with"):
+        runtimes.run(RESIDUAL, ROWS[:1], runtime="litert")
 
 
 def test_a_crash_names_the_signal_and_the_last_lines(worker) -> None:

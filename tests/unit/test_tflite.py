@@ -25,6 +25,7 @@ from edgecompress.errors import (
     UnsupportedError,
 )
 from edgecompress.tflite import DTYPES, Op, Options, Program, Tensor, read
+from edgecompress.tflite.lifetimes import lifetimes, live_bytes
 from edgecompress.tflite.operators import ARITY, ENUMS, KINDS, OPTIONS, OPTIONS_OF, Field
 from tests.tflite_builder import activation, build, constant, conv_net, options
 
@@ -485,3 +486,26 @@ def test_the_tables_agree_with_the_public_schema() -> None:
     assert {name: n for n, name in enumerate(["NONE", *OPTIONS])} == unions
     types = {name.lower(): number for name, number in numbers(schema.TensorType).items()}
     assert {name: number for number, name in enumerate(DTYPES)} == types
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=3), max_size=12),
+    st.lists(st.integers(0, 5), min_size=10, max_size=10),
+    st.sets(st.integers(0, 9)),
+)
+def test_live_bytes_follow_their_definition(
+    reads: list[list[int]], sizes: list[int], kept: set[int]
+) -> None:
+    """At each operator, the bytes of the tensors whose lifetime covers it."""
+    tensors = tuple(
+        Tensor(str(index), (size,), "int8", variable=index == 9) for index, size in enumerate(sizes)
+    )
+    ops = tuple(Op("ADD", tuple(used[1:]), (used[0],), Options()) for used in reads)
+    program = dataclasses.replace(
+        NET, tensors=tensors, ops=ops, inputs=(0,), outputs=tuple(sorted(kept))
+    )
+    spans = lifetimes(program)
+    assert live_bytes(program) == tuple(
+        sum(sizes[index] for index, (first, last) in spans.items() if first <= position <= last)
+        for position in range(len(ops))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -16,6 +17,7 @@ import pytest
 
 from edgecompress import zoo
 from edgecompress.errors import ConfigError, EdgeCompressError, ToolError
+from tests.damaged_npz import GOOD as GOOD_NPZ
 
 GOOD = """
 from __future__ import annotations
@@ -165,6 +167,37 @@ BROKEN = {
     "labels": ("% 2", "% 3", r"split 'test': y runs from 0 to 2; labels are 0 to 1"),
     "float labels": ("% 2", "/ 2", r"split 'test': y is float64 \(6,\); give one integer label"),
     "no labels": ('"test", x, y', '"test", x, None', r"y is missing; top1 needs one label"),
+    "scalar labels": (
+        '"test", x, y',
+        '"test", x, np.array(3)',
+        r"'test': y is int64 \(\); give an",
+    ),
+    "listed labels": ('"test", x, y', '"test", x, [0] * 6', r"'test': y is list; give an array of"),
+    "pool labels": (
+        'labels=("a", "b")',
+        "pool_y=y[:1] + 2, labels=('a', 'b')",
+        r"pool: y runs from 2 to 2; labels are 0 to 1",
+    ),
+    "pool rows": ('labels=("a", "b")', "pool_y=y", r"pool: 1 rows of x but 6 of y"),
+    "targets": (
+        'Dataset("mine", "top1", x[:1], Split("test", x, y)',
+        'Dataset("mine", "mse", x[:1], Split("test", x, x * np.nan)',
+        r"split 'test': y holds NaN or infinite",
+    ),
+    "no split": ('Split("test", x, y)', "x", r"AttributeError: 'numpy.ndarray' object has no attr"),
+    "zip": (
+        "x = np",
+        "import zipfile; zipfile.ZipFile(__file__)\n    x = np",
+        r":12: BadZipFile: File is not a zip file; a file that it reads is damaged, copy or pull",
+    ),
+    "tar": (
+        "x = np",
+        "import tarfile; tarfile.open(__file__)\n    x = np",
+        r":12: ReadError: .*dam",
+    ),
+    "zlib": ("x = np", "import zlib; zlib.decompress(b'x')\n    x = np", r":12: error: .*damaged"),
+    "end": ("x = np", "raise EOFError\n    x = np", r":12: EOFError: no message; .* is damaged"),
+    "memory": ("x = np", "raise MemoryError\n    x = np", r":12: MemoryError: no message$"),
     "nan": ("np.zeros((ROWS, 4)", "np.full((ROWS, 4), np.nan", r"pool holds NaN or infinite"),
 }
 
@@ -192,13 +225,52 @@ def test_a_corrected_model_py_is_read_again(models: Path) -> None:
 # --- pull ---------------------------------------------------------------------------------------
 
 
+def test_a_data_folder_that_is_none_is_not_passed_over(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "data" / "cifar10" / "a.npz"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setenv("EC_DATA_DIR", str(tmp_path / "data"))
+    assert zoo.data_file("cifar10/a.npz") == file
+    assert zoo.data_file("cifar10/b.npz") is None
+    for wrong in (tmp_path / "dta", file):
+        monkeypatch.setenv("EC_DATA_DIR", str(wrong))
+        with pytest.raises(
+            ConfigError, match=f"^EC_DATA_DIR={wrong} is no folder; correct it or unset it$"
+        ):
+            zoo.dataset("mlperf_ic")
+    monkeypatch.setenv("EC_DATA_DIR", "")
+    assert zoo.data_file("cifar10/a.npz") is None
+
+
+def test_a_file_that_was_not_pulled_names_the_command_and_the_alternative(models: Path) -> None:
+    file = zoo.cache("mine") / "deep" / "a.bin"
+    with pytest.raises(ConfigError) as caught:
+        zoo.pulled("mine", "deep/a.bin", instead=("x.npz", "y.npz", "z.npz"))
+    assert str(caught.value) == (
+        f"mine: {file} is missing; run `edgecompress pull mine`, or set EC_DATA_DIR to a folder"
+        " with x.npz, y.npz and z.npz"
+    )
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert zoo.pulled("mine", "deep/a.bin", instead=("x", "y")) == file
+
+
 class Quiet(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT under /good and counts the requests; anything else is missing."""
+    """Serves CONTENT under /good, breaks off under /cut and counts the requests; anything else is
+    missing."""
 
     asked: list[str] = []
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        if self.path == "/cut":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"c\r\ntwelve")
+            return
         if self.path != "/good":
             self.send_error(404)
             return
@@ -258,6 +330,13 @@ def test_pull_says_what_the_server_answered(models: Path, server: str) -> None:
     assert [p for p in zoo.cache("mine").rglob("*") if p.is_file()] == []
 
 
+def test_a_download_that_breaks_off_leaves_nothing(models: Path, server: str) -> None:
+    write(models, "mine", remote(f"{server}/cut"))
+    with pytest.raises(ToolError, match=r"/cut: cannot be fetched \(IncompleteRead\(.*; check the"):
+        zoo.pull("mine")
+    assert [p for p in zoo.cache("mine").rglob("*") if p.is_file()] == []
+
+
 def test_pull_without_a_server_is_one_line(models: Path) -> None:
     write(models, "mine", remote("http://127.0.0.1:9/good"))
     with pytest.raises(ToolError, match=r"cannot be fetched \(.*refused\); check the network"):
@@ -268,6 +347,7 @@ def test_pull_without_a_server_is_one_line(models: Path) -> None:
     ("url", "file", "message"),
     [
         ("http://example.org/a", "a", "use an https address"),
+        ("https://[example.org/a", "a", "ValueError: Invalid IPv6 URL"),
         ("file:///etc/passwd", "a", "use an https address"),
         ("https://example.org/a", "../a", "leaves the cache"),
         ("https://example.org/a", "/a", "leaves the cache"),
@@ -277,6 +357,15 @@ def test_pull_refuses_unsafe_entries(models: Path, url: str, file: str, message:
     write(models, "mine", remote(url, file=file))
     with pytest.raises(ConfigError, match=message):
         zoo.pull("mine")
+
+
+def test_a_remote_that_is_none_is_refused(models: Path) -> None:
+    write(models, "mine", GOOD + "\nREMOTE = ('https://example.org/a',)\n")
+    with pytest.raises(ConfigError, match=r"REMOTE holds str; give zoo\.Remote entries"):
+        zoo.pull("mine")
+    write(models, "other", GOOD + "\nREMOTE = 'https://example.org/a'\n")
+    with pytest.raises(ConfigError, match=r"REMOTE is str; give a tuple"):
+        zoo.pull("other")
 
 
 def test_a_short_hash_is_refused(models: Path) -> None:
@@ -314,6 +403,32 @@ def test_a_reference_model_that_is_not_here_says_both_ways(models: Path, name: s
     for ask in (zoo.artifact, zoo.dataset):
         with pytest.raises(ConfigError, match=f"edgecompress pull {name}`, or set EC_DATA_DIR"):
             ask(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("mlperf_ic", "cifar10/cifar10_test_2000"), ("mlperf_kws", "kws/kws01")]
+)
+def test_a_truncated_data_file_is_named(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str
+) -> None:
+    path = tmp_path / f"{file}.npz"
+    path.parent.mkdir()
+    path.write_bytes(GOOD_NPZ[:-40])
+    (path.parent / "cifar10_calib_train500.npz").write_bytes(GOOD_NPZ)
+    monkeypatch.setenv("EC_DATA_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"^{path}: not a readable \.npz .*; copy it again, or"):
+        zoo.dataset(name)
+
+
+def test_a_truncated_archive_is_one_line(models: Path) -> None:
+    file = zoo.cache("mlperf_ic") / "cifar-10-binary.tar.gz"
+    file.parent.mkdir(parents=True)
+    whole = gzip.compress(np.random.default_rng(0).bytes(4096))
+    file.write_bytes(whole[:2000])
+    with pytest.raises(
+        ConfigError, match=r"mlperf_ic/model\.py:\d+: .*; a file .* is damaged, copy"
+    ):
+        zoo.dataset("mlperf_ic")
 
 
 def test_the_pulled_kws01_is_read_like_the_one_of_the_data_folder(
