@@ -223,7 +223,10 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
         "prune, quantise, convert, prove; print one table",
         (
             ("model", {"metavar": "MODEL", **FILE}),
-            ("--data", {"type": Path, "help": ".npz with x, y and perhaps x_calibration"}),
+            (
+                "--data",
+                {"type": Path, "help": ".npz with x, y and perhaps x_calibration, y_calibration"},
+            ),
             ("--name", {"help": "the model's name in the report and in C (default: the file's)"}),
             ("--metric", {"choices": METRICS, "help": "default: from the data"}),
             ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),

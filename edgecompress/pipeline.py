@@ -136,6 +136,8 @@ def plan(
         zoo_names = ", ".join(zoo.names())
         raise ConfigError(f"{model}: no such model file, nor a model of the zoo ({zoo_names})")
     dataset = _dataset(model, data, metric=metric, seed=chosen.seed, zoo_model=home is not None)
+    if chosen.prune.active and chosen.prune.score == "taylor":
+        dataset.labelled(chosen.quantize.calibration_samples, seed=chosen.seed)  # are there any?
     with _stage(progress, "load model"):
         artifact = zoo.load(model)
     artifact = artifact if name is None else replace(artifact, name=name)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from edgecompress.artifact import FLATBUFFER, KERAS_FILE, STEPS, Artifact, Step
 from edgecompress.errors import ModelFileError, UnsupportedError
 from edgecompress.loading import allowlist, bridge, construct, hdf5, limits, savedmodel
-from edgecompress.strict import build
+from edgecompress.strict import build, nested
 
 if TYPE_CHECKING:
     import keras
@@ -315,22 +315,9 @@ def _json(text: str | bytes, where: str) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise ModelFileError(f"{where} holds no object; save the model again")
-    if _nested(value, limits.MAX_NESTING):
+    if nested(value, limits.MAX_NESTING):
         raise _too_deep(where)
     return value
-
-
-def _nested(value: Any, levels: int) -> bool:
-    """Whether lists and objects in `value` lie deeper than `levels`; without recursion."""
-    layer = [value]
-    for _ in range(levels):
-        layer = [
-            inner
-            for outer in layer
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return any(isinstance(each, (dict, list)) for each in layer)
 
 
 def _too_deep(where: str) -> ModelFileError:
