@@ -53,11 +53,15 @@ Scores = list[float] | None
 class Plan:
     """What a run needs, read and checked."""
 
-    name: str
     artifact: Artifact
     data: Dataset
     recipe: Recipe
     budget: Budget
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.artifact.name
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -154,7 +158,7 @@ def plan(
             f"quantize: {artifact.name} is a .tflite, which is quantised already; start from the"
             " Keras model, or leave the quantize options out"
         )
-    return Plan(artifact.name, artifact, dataset, chosen, limits)
+    return Plan(artifact, dataset, chosen, limits)
 
 
 def changed(plan: Plan, changes: Mapping[str, Mapping[str, Any]]) -> Plan:
@@ -187,7 +191,7 @@ def _run(plan: Plan, progress: Progress) -> Result:
     options = plan.recipe.evaluate
     judged = runtimes.submit(flatbuffer, plan.samples, kernels=options.kernels)
     device = None
-    if proof.available() and not unsupported:
+    if runtimes.available("tflm") and not unsupported:
         device = proof.start(
             flatbuffer, plan.data.test.x, samples=options.tflm_samples, kernels=options.kernels
         )
@@ -278,7 +282,7 @@ def _baseline(plan: Plan, progress: Progress) -> _Baseline | None:
     with _stage(progress, "convert float32"):
         converted = quantize(given, mode="float32").need_tflite("convert")
         running = None
-        if proof.available() and not tflm.supports(read(converted)):
+        if runtimes.available("tflm") and not tflm.supports(read(converted)):
             running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
     return _Baseline(len(converted), running)
 
@@ -351,11 +355,11 @@ def _size(
     else:
         old, new = cost.total(given.keras), cost.total(artifact.keras)
         macs, params = Change(old.macs, new.macs), Change(old.params, new.params)
-    tflite, needed = len(artifact.need_tflite("report")), arena
-    before = tflite if baseline is None else baseline.bytes
-    if baseline is not None:
-        needed = None if baseline.running is None else baseline.running.result().arena
-    return Size(params, macs, Change(before, tflite), Change(needed, arena))
+    tflite = len(artifact.need_tflite("report"))
+    if baseline is None:
+        return Size(params, macs, Change(tflite, tflite), Change(arena, arena))
+    needed = None if baseline.running is None else baseline.running.result().arena
+    return Size(params, macs, Change(baseline.bytes, tflite), Change(needed, arena))
 
 
 def _accuracy(

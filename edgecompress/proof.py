@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,6 @@ from edgecompress.data import Float
 from edgecompress.evaluation import compare, first_difference
 from edgecompress.report import Difference, Proof
 from edgecompress.vocabulary import Kernels
-
-
-def available() -> bool:
-    """Whether the TFLM interpreter is installed: tflite-micro has wheels for Linux on x86-64."""
-    return importlib.util.find_spec("tflite_micro") is not None
 
 
 @dataclass(frozen=True, eq=False)

@@ -262,11 +262,21 @@ def arena(model: bytes, *, timeout: float = TIMEOUT) -> int:
     return size
 
 
+def available(runtime: Runtime) -> bool:
+    """Whether a package that provides `runtime` is installed."""
+    return _installed(runtime) is not None
+
+
+def _installed(runtime: Runtime) -> Package | None:
+    found = (p for p in RUNTIMES[runtime] if util.find_spec(p.module) is not None)
+    return next(found, None)
+
+
 def _package(runtime: Runtime) -> Package:
     """The package that provides `runtime` here."""
-    for package in RUNTIMES[runtime]:
-        if util.find_spec(package.module) is not None:
-            return package
+    package = _installed(runtime)
+    if package is not None:
+        return package
     names = " or ".join(package.name for package in RUNTIMES[runtime])
     raise ToolError(
         f"runtime {runtime}: {names} is not installed for Python"

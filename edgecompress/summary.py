@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,12 +174,8 @@ def _is_parameter(tensor: Tensor) -> bool:
 
 
 def _elements(shape: Sequence[int | None]) -> int | None:
-    count = 1
-    for extent in shape:
-        if extent is None:
-            return None
-        count *= extent
-    return count
+    known = [extent for extent in shape if extent is not None]
+    return math.prod(known) if len(known) == len(shape) else None
 
 
 def _number(value: int | None) -> str:

@@ -225,7 +225,7 @@ def test_a_model_that_tflm_cannot_run_is_said_so(
 def test_without_the_interpreter_the_report_says_so(
     run: Path, small: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgecompress.proof.available", lambda: False)
+    monkeypatch.setattr("edgecompress.runtimes.available", lambda runtime: False)
     report = ec.compress(run / "model.tflite", data=small[1]).report
     assert report.proof is None
     assert report.size.arena.after is None
