@@ -21,7 +21,7 @@ import numpy as np
 
 from edgecompress import cost, proof, runtimes, zoo
 from edgecompress.artifact import Artifact
-from edgecompress.backends import cgen, tflm
+from edgecompress.backends import aot, cgen, tflm
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import predict, score
@@ -83,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a run gives: the artifact, its report, and the C sources by path."""
+    """What a run gives: the artifact, its report, and the sources by path (aot/model.c)."""
 
     artifact: Artifact
     report: Report
@@ -93,10 +93,9 @@ class Result:
         """Fill the run directory; the report comes last."""
         self.artifact.save(folder)
         for path, text in self.sources.items():
-            write_text(folder / "tflm" / path, text)
-        for stale in tflm.FILES:
-            if stale not in self.sources:
-                (folder / "tflm" / stale).unlink(missing_ok=True)
+            write_text(folder / path, text)
+        for stale in _generated(folder) - self.sources.keys():
+            (folder / stale).unlink()
         self.report.save(folder)
 
 
@@ -201,7 +200,7 @@ def _run(plan: Plan, progress: Progress) -> Result:
     with _stage(progress, "TFLM bits"):
         found = None if device is None else device.finish(outputs)
     arena = None if found is None else found.arena
-    sources = {} if unsupported else tflm.generate(program, name=artifact.name, arena=arena)
+    planned = None if aot.supports(program) else aot.schedule(program)
     report = Report(
         schema=1,
         name=artifact.name,
@@ -215,7 +214,30 @@ def _run(plan: Plan, progress: Progress) -> Result:
         layers=layers,
         unsupported=unsupported,
     )
+    sources = _sources(program, artifact.name, tflm_arena=arena, planned=planned)
     return Result(artifact, report.judged(plan.budget), sources)
+
+
+def _sources(
+    program: Program, name: str, *, tflm_arena: int | None, planned: aot.Schedule | None
+) -> dict[str, str]:
+    """The sources of both backends, as far as they can run the model."""
+    found: dict[str, dict[str, str]] = {}
+    if not tflm.supports(program):
+        found[tflm.NAME] = tflm.generate(program, name=name, arena=tflm_arena)
+    if planned is not None:
+        found[aot.NAME] = aot.generate(program, name=name, planned=planned)
+    return {
+        f"{backend}/{path}": text for backend, files in found.items() for path, text in files.items()
+    }
+
+
+def _generated(folder: Path) -> set[str]:
+    """The sources that an earlier run left in `folder`."""
+    patterns = [f"{tflm.NAME}/{name}" for name in tflm.FILES]
+    patterns += [f"{aot.NAME}/{name}" for name in aot.FILES]
+    found = (path for pattern in patterns for path in folder.glob(pattern))
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 @contextlib.contextmanager

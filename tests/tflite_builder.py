@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import flatbuffers
@@ -169,3 +170,38 @@ _SOFTMAX_OUTPUT: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     "int8": ((1 / 256,), (-128,)),
     "int16": ((1 / 32768,), (0,)),
 }
+
+
+def quantized(
+    name: str, shape: tuple[int, ...], dtype: str, scale: float = 1.0, zero_point: int = 0
+) -> Tensor:
+    """An activation; float32 and plain integer types (int32, int64, bool) have no scale."""
+    if dtype in ("float32", "int32", "int64", "bool"):
+        return Tensor(name, shape, dtype)
+    return Tensor(name, shape, dtype, (float(np.float32(scale)),), (zero_point,))
+
+
+def one_op(
+    kind: str, inputs: tuple[Tensor | None, ...], outputs: tuple[Tensor, ...], **values: Any
+) -> Program:
+    """A program of one operator; activations among `inputs` are graph inputs, None is left out.
+
+    `values` are options. The program has its file.
+    """
+    tensors = tuple(tensor for tensor in (*inputs, *outputs) if tensor is not None)
+    places = {id(tensor): place for place, tensor in enumerate(tensors)}
+    op = Op(
+        kind,
+        tuple(-1 if tensor is None else places[id(tensor)] for tensor in inputs),
+        tuple(places[id(tensor)] for tensor in outputs),
+        options(kind, **values),
+    )
+    given = dict.fromkeys(
+        i for i in op.inputs if i >= 0 and tensors[i].data is None and not tensors[i].variable
+    )
+    return with_file(Program(tensors, (op,), tuple(given), op.outputs))
+
+
+def with_file(program: Program) -> Program:
+    """`program` with its bytes, as if read from a file."""
+    return replace(program, file=build(program))

@@ -7,11 +7,10 @@ latter measured operator by operator with the `tflite-micro` interpreter (0.dev2
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from string import Template
 from typing import NamedTuple
 
-from edgecompress.backends import CONTRACT, cgen, contract
+from edgecompress.backends import CONTRACT, cgen, contract, describe
 from edgecompress.errors import ConfigError, UnsupportedError
 from edgecompress.tflite import Op, Program, Tensor
 
@@ -172,53 +171,18 @@ _CONVERSIONS: dict[str, frozenset[tuple[str, str]]] = {
 }
 """(from, to) element types; for BATCH_MATMUL the types of its two sides."""
 
-IO = {
-    "float32": "EC_FLOAT32",
-    "int8": "EC_INT8",
-    "uint8": "EC_UINT8",
-    "int16": "EC_INT16",
-    "int32": "EC_INT32",
-    "int64": "EC_INT64",
-    "bool": "EC_BOOL",
-}
-"""Element types that inputs and outputs may have, and their names in ec_model.h."""
-
 
 def supports(program: Program) -> list[str]:
     """Why this model cannot run on TFLM: one line per operator or tensor, none if it can.
 
     Each names the operator, the layer it comes from and its shapes.
     """
-    parts = {"inputs": program.inputs, "outputs": program.outputs, "operators": program.ops}
-    reasons = [f"the model has no {part}" for part, found in parts.items() if not found]
-    reasons += [
-        f"{side} {tensor.name!r} {_shape(tensor)}: {tensor.dtype} cannot enter or leave a model;"
-        f" use {', '.join(IO)}"
-        for side, indexes in (("input", program.inputs), ("output", program.outputs))
-        for tensor in (program.tensors[index] for index in indexes)
-        if tensor.dtype not in IO
-    ]
-    if program.subgraphs > 1:
-        reasons.append(
-            f"the model has {program.subgraphs} subgraphs (control flow or several entry points);"
-            " convert one function, with loops unrolled"
-        )
+    reasons = describe.boundary(program)
     for op in program.ops:
         reason = _op_reason(program, op)
         if reason:
-            reasons.append(f"{_where(program, op)}: {reason}")
+            reasons.append(f"{describe.where(program, op)}: {reason}")
     return reasons
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"{tensor.dtype}[{','.join(map(str, tensor.shape))}]"
-
-
-def _where(program: Program, op: Op) -> str:
-    layer = program.layer_of(op)
-    given = ", ".join(_shape(tensor) for tensor in program.args(op) if tensor is not None)
-    made = ", ".join(map(_shape, program.results(op)))
-    return f"{op.title}{f' from layer {layer!r}' if layer else ''} ({given} -> {made})"
 
 
 def _op_reason(program: Program, op: Op) -> str:
@@ -335,24 +299,6 @@ def _ops_source(program: Program) -> str:
     return _OPS_CC.substitute(steps="".join(steps))
 
 
-def _tensor_info(tensor: Tensor) -> str:
-    fields = (
-        cgen.string(tensor.name),
-        IO[tensor.dtype],
-        str(tensor.nbytes),
-        cgen.float32(tensor.scales[0] if tensor.scales else 0.0),
-        str(tensor.zero_points[0] if tensor.zero_points else 0),
-        str(len(tensor.shape)),
-        cgen.int_list(tensor.shape or (0,)),
-    )
-    return "{" + ", ".join(fields) + "}"
-
-
-def _tensor_infos(program: Program, indexes: tuple[int, ...]) -> Iterator[str]:
-    for index in indexes:
-        yield f"    {_tensor_info(program.tensors[index])},\n"
-
-
 def _glue(program: Program, *, name: str, symbol: str, arena: int | None) -> str:
     return _MODEL_CC.substitute(
         arena_check=_ARENA_CHECK if arena is None else "",
@@ -364,8 +310,10 @@ def _glue(program: Program, *, name: str, symbol: str, arena: int | None) -> str
         model_bytes=len(program.need_file("generate")),
         input_count=len(program.inputs),
         output_count=len(program.outputs),
-        inputs="".join(_tensor_infos(program, program.inputs)),
-        outputs="".join(_tensor_infos(program, program.outputs)),
+        inputs="".join(describe.tensor_infos(program, program.inputs)),
+        outputs="".join(describe.tensor_infos(program, program.outputs)),
+        op_count=len(program.ops),
+        op_kinds="".join(f"    {cgen.string(op.title)},\n" for op in program.ops),
     )
 
 
@@ -428,12 +376,14 @@ _MODEL_CC = Template("""\
 #include "model_data.h"
 #include "model_ops.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_profiler_interface.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
 ${arena_check}namespace ec_model {
 
 namespace library {
 using Interpreter = MicroInterpreter;
+using ProfilerInterface = MicroProfilerInterface;
 }
 
 namespace {
@@ -444,11 +394,30 @@ constexpr uint32_t kSchemaVersion = 3;
 constexpr size_t kArenaBytes = ${arena};
 constexpr uint32_t kInputs = ${input_count};
 constexpr uint32_t kOutputs = ${output_count};
+constexpr uint32_t kOps = ${op_count};
 
 alignas(16) uint8_t arena[kArenaBytes];
 
+/* Calls ec_model_hook after each operator. Events within an operator are not counted. */
+class Profiler final : public library::ProfilerInterface {
+ public:
+    uint32_t BeginEvent(const char *) override { return depth_++; }
+    void EndEvent(uint32_t) override {
+        if (--depth_ != 0) return;
+        if (op_ < kOps && ec_model_hook != nullptr) ec_model_hook(op_);
+        op_++;
+    }
+    void restart() { depth_ = op_ = 0; }
+
+ private:
+    uint32_t depth_ = 0;
+    uint32_t op_ = 0;
+};
+
 /* Built in place by ec_model_init: no heap, no constructor before main. */
 alignas(OpResolver) unsigned char resolver_storage[sizeof(OpResolver)];
+alignas(Profiler) unsigned char profiler_storage[sizeof(Profiler)];
+Profiler *profiler = nullptr;
 alignas(Interpreter) unsigned char interpreter_storage[sizeof(Interpreter)];
 Interpreter *interpreter = nullptr;
 bool ready = false;
@@ -458,6 +427,9 @@ ${inputs}};
 
 const ec_tensor_info_t outputs[kOutputs] = {
 ${outputs}};
+
+const char *const op_kinds[kOps] = {
+${op_kinds}};
 
 bool layout_matches() {
     if (interpreter->inputs_size() != kInputs || interpreter->outputs_size() != kOutputs) {
@@ -485,7 +457,11 @@ const ec_model_info_t ec_model_info = {
     ec_model::kOutputs,
     ec_model::inputs,
     ec_model::outputs,
+    ec_model::kOps,
+    ec_model::op_kinds,
 };
+
+ec_model_hook_t ec_model_hook = nullptr;
 
 ec_model_status_t ec_model_init(void) {
     using namespace ec_model;
@@ -498,7 +474,9 @@ ec_model_status_t ec_model_init(void) {
     if (model->version() != kSchemaVersion) return EC_MODEL_ERR_VERSION;
     OpResolver *resolver = new (resolver_storage) OpResolver();
     if (register_ops(*resolver) != kTfLiteOk) return EC_MODEL_ERR_OPS;
-    interpreter = new (interpreter_storage) Interpreter(model, *resolver, arena, kArenaBytes);
+    profiler = new (profiler_storage) Profiler();
+    interpreter = new (interpreter_storage)
+        Interpreter(model, *resolver, arena, kArenaBytes, nullptr, profiler);
     if (interpreter->AllocateTensors() != kTfLiteOk) return EC_MODEL_ERR_ARENA;
     if (!layout_matches()) return EC_MODEL_ERR_LAYOUT;
     ready = true;
@@ -513,6 +491,7 @@ void *ec_model_input(uint32_t index) {
 ec_model_status_t ec_model_invoke(void) {
     using namespace ec_model;
     if (!ready) return EC_MODEL_ERR_STATE;
+    profiler->restart();
     return interpreter->Invoke() == kTfLiteOk ? EC_MODEL_OK : EC_MODEL_ERR_INVOKE;
 }
 

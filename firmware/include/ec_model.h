@@ -59,6 +59,8 @@ typedef struct {
     uint32_t output_count;
     const ec_tensor_info_t *inputs;
     const ec_tensor_info_t *outputs;
+    uint32_t op_count;           /* operators that ec_model_invoke runs */
+    const char *const *op_kinds; /* their kinds in order: "CONV_2D" */
 } ec_model_info_t;
 
 extern const ec_model_info_t ec_model_info;
@@ -75,6 +77,11 @@ ec_model_status_t ec_model_invoke(void);
 
 /* Where output `index` stands after ec_model_invoke. NULL as for ec_model_input. */
 const void *ec_model_output(uint32_t index);
+
+/* Called after operator `op` (0 to ec_model_info.op_count - 1, in order) of every invoke, for
+ * profiling; NULL, as at the start: not called. */
+typedef void (*ec_model_hook_t)(uint32_t op);
+extern ec_model_hook_t ec_model_hook;
 
 /* Bytes of the arena in use after ec_model_init, 0 before. */
 uint32_t ec_model_arena_used(void);

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecompress.backends import cgen, tflm
+from edgecompress.backends import cgen, describe, tflm
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
 from edgecompress.tflite import Op, Options, Program, Tensor, read
 from tests.conftest import need
@@ -109,20 +109,37 @@ inline const Model *GetModel(const void *data) {{ return static_cast<const Model
 }}
 """
 
+PROFILER_H = """
+#pragma once
+#include <cstdint>
+{open}
+class MicroProfilerInterface {{
+ public:
+  virtual ~MicroProfilerInterface() {{}}
+  virtual std::uint32_t BeginEvent(const char *tag) = 0;
+  virtual void EndEvent(std::uint32_t event_handle) = 0;
+}};
+{close}
+"""
+
 INTERPRETER_H = """
 #pragma once
 #include <cstdint>
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/micro/micro_profiler_interface.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 union Pointers {{ void *data; }};
 struct TfLiteTensor {{ Pointers data; std::size_t bytes; }};
 {open}
+class MicroResourceVariables;
 class MicroInterpreter {{
  public:
   template <unsigned int N>
   MicroInterpreter(const ::tflite::Model *, const MicroMutableOpResolver<N> &ops,
-                   std::uint8_t *arena, std::size_t size)
-      : complete_(ops.used == N), size_(size), in_{{{{arena}}, 72}}, out_{{{{arena + 128}}, 3}} {{}}
+                   std::uint8_t *arena, std::size_t size,
+                   MicroResourceVariables * = nullptr, MicroProfilerInterface *profiler = nullptr)
+      : complete_(ops.used == N), size_(size), in_{{{{arena}}, 72}}, out_{{{{arena + 128}}, 3}},
+        profiler_(profiler) {{}}
   TfLiteStatus AllocateTensors() {{
     return complete_ && size_ >= 256 ? kTfLiteOk : kTfLiteError;
   }}
@@ -133,7 +150,13 @@ class MicroInterpreter {{
   TfLiteStatus Invoke() {{
     const signed char *from = static_cast<const signed char *>(in_.data.data);
     signed char *to = static_cast<signed char *>(out_.data.data);
-    for (int i = 0; i < 3; i++) to[i] = static_cast<signed char>(from[i] + 1);
+    for (int i = 0; i < 3; i++) {{
+      const std::uint32_t op = profiler_->BeginEvent("op");
+      const std::uint32_t part = profiler_->BeginEvent("a part of it");
+      to[i] = static_cast<signed char>(from[i] + 1);
+      profiler_->EndEvent(part);
+      profiler_->EndEvent(op);
+    }}
     return kTfLiteOk;
   }}
   std::size_t arena_used_bytes() const {{ return 200; }}
@@ -141,6 +164,7 @@ class MicroInterpreter {{
   bool complete_;
   std::size_t size_;
   TfLiteTensor in_, out_;
+  MicroProfilerInterface *profiler_;
 }};
 {close}
 """
@@ -150,6 +174,8 @@ MAIN_C = r"""
 #include <stdio.h>
 #include <string.h>
 #include "ec_model.h"
+
+static void hook(uint32_t op) { printf("%s ", ec_model_info.op_kinds[op]); }
 
 int main(void) {
     const ec_tensor_info_t *in = &ec_model_info.inputs[0];
@@ -167,6 +193,12 @@ int main(void) {
     printf("%d ", (int)ec_model_invoke());
     printf("%d %d %" PRIu32 "\n", *(const signed char *)ec_model_output(0),
            ec_model_input(1) == NULL, ec_model_arena_used());
+    ec_model_hook = hook;
+    (void)ec_model_invoke();
+    ec_model_hook = NULL;
+    (void)ec_model_invoke();
+    ec_model_hook = hook;
+    printf("%d of %" PRIu32 "\n", (int)ec_model_invoke(), ec_model_info.op_count);
     printf("%s|\n", in->name);
     return 0;
 }
@@ -187,6 +219,7 @@ def library(folder: Path, *, namespaces: tuple[str, ...] = ("tflite",), version:
             f"{base}/micro/micro_mutable_op_resolver.h": RESOLVER_H.format(
                 methods=methods, **around
             ),
+            f"{base}/micro/micro_profiler_interface.h": PROFILER_H.format(**around),
             f"{base}/micro/micro_interpreter.h": INTERPRETER_H.format(**around),
             f"{base}/schema/schema_generated.h": SCHEMA_H.format(version=version),
         },
@@ -220,6 +253,7 @@ def test_the_glue_keeps_the_contract_of_ec_model(
         f"my kws tflm {program.sha} 2048 {len(program.file or b'')}",
         f"1 1 1 72 {scale:.9g} 0 4 2",
         "0 42 1 200",
+        f"{' '.join(op.title for op in NET.ops[:3] * 2)} 0 of {len(NET.ops)}",
         *f"{name}|".splitlines(),
     ]
 
@@ -260,7 +294,7 @@ def test_the_interface_compiles_in_both_languages(
 
 def test_the_interface_knows_every_element_type() -> None:
     header = (INCLUDE / "ec_model.h").read_text()
-    assert set(re.findall(r"^    (EC_(?!MODEL)\w+) = ", header, re.M)) == set(tflm.IO.values())
+    assert set(re.findall(r"^    (EC_(?!MODEL)\w+) = ", header, re.M)) == set(describe.IO.values())
 
 
 def test_exactly_the_needed_operators_are_registered() -> None:

@@ -1,0 +1,127 @@
+"""What an operator becomes: calls of C kernels, constants in flash, scratch in the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from edgecompress.errors import UnsupportedError
+from edgecompress.tflite import Op, Program, Tensor
+
+Values: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """A constant array in flash: `values` flattened, elements of the C type `ctype`.
+
+    Equal arrays of one type are written once.
+    """
+
+    ctype: str
+    values: Values
+
+
+Value: TypeAlias = (
+    "int | float | bool | None | Array | Struct | tuple[int, ...] | tuple[float, ...]"
+)
+"""A field of a C struct: a number, NULL, the address of an array, a struct, or a short array."""
+
+
+@dataclass(frozen=True, eq=False)
+class Struct:
+    """A `static const` struct of the C type `ctype`: its fields in any order, by name."""
+
+    ctype: str
+    fields: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """How far output number `output` of a call may lie over input number `input`, in bytes.
+
+    `forward` is the least offset(input) - offset(output) when the kernel works from the first
+    element to the last, `backward` the least end(output) - end(input) when it works from the last
+    row to the first (its field `reverse` is then 1); None: not in this direction. Both may be
+    negative. It counts only where the input is not read afterwards.
+    """
+
+    input: int
+    output: int
+    forward: int | None = 0
+    backward: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call `function(&params, inputs..., outputs..., scratch)` of a kernel.
+
+    `family` is the file of firmware/kernels that holds it (ec_conv). `inputs` and `outputs` are
+    tensor indexes; a constant input is passed by its address in flash. `scratch` is the bytes of
+    working memory (4-byte aligned), None where the kernel takes none. `params` is None where the
+    kernel takes none; a field `reverse` in it is set by the memory plan.
+    """
+
+    function: str
+    family: str
+    params: Struct | None
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    scratch: int | None = None
+    reuses: tuple[Reuse, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """The operator moves nothing: tensor `target` is tensor `source` under another shape."""
+
+    source: int
+    target: int
+
+
+Lowered: TypeAlias = "tuple[Call, ...] | View"
+
+
+@dataclass(frozen=True)
+class Site:
+    """An operator in its program, as a lowering function sees it."""
+
+    program: Program
+    op: Op
+
+    def has(self, place: int) -> bool:
+        """Whether input `place` is given."""
+        return place < len(self.op.inputs) and self.op.inputs[place] >= 0
+
+    def arg(self, place: int) -> Tensor:
+        """Input `place`. Raises UnsupportedError where it is left out."""
+        self.require(self.has(place), f"input {place} is missing")
+        return self.program.tensors[self.op.inputs[place]]
+
+    def result(self, place: int = 0) -> Tensor:
+        """Output `place`. Raises UnsupportedError where there is none."""
+        self.require(place < len(self.op.outputs), f"output {place} is missing")
+        return self.program.tensors[self.op.outputs[place]]
+
+    def constant(self, place: int) -> Values:
+        """The values of input `place`, a constant. Raises UnsupportedError for anything else."""
+        tensor = self.arg(place)
+        array = tensor.array
+        if array is None:
+            raise UnsupportedError(
+                f"input {place} {tensor.name!r} is computed at run time; a constant is needed there"
+            )
+        return array
+
+    def require(self, holds: bool, reason: str) -> None:
+        """Raise UnsupportedError with `reason` (which says what is supported) unless `holds`."""
+        if not holds:
+            raise UnsupportedError(reason)
+
+
+Lowering: TypeAlias = Callable[[Site], Lowered]
+"""Lowers one operator kind. Raises UnsupportedError with the reason, without naming the operator:
+the caller adds its kind, layer and shapes."""

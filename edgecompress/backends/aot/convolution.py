@@ -1,0 +1,412 @@
+"""Lowering of CONV_2D, DEPTHWISE_CONV_2D and TRANSPOSE_CONV.
+
+int8 and int4 weights go to the matrix kernel (ec_conv) or the depthwise kernel (ec_depthwise), each
+with weights packed for it; what those do not take, int16 and float32 go to ec_conv_plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecompress.backends.aot.calls import Array, Call, Lowering, Site, Struct, Value
+from edgecompress.backends.aot.fixedpoint import (
+    INTEGERS,
+    Multiplier,
+    activation_range,
+    activation_range_f32,
+    quantize_multiplier,
+    scale_of,
+    zero_point_of,
+)
+from edgecompress.backends.aot.sliding import (
+    Shape,
+    convolution_shape,
+    is_map,
+    options,
+    transposed_shape,
+)
+from edgecompress.tflite import Tensor
+
+Ints: TypeAlias = npt.NDArray[Any]
+
+TYPES = (
+    ("int8", "int8"),
+    ("int8", "int4"),
+    ("int16", "int8"),
+    ("float32", "float32"),
+)
+"""Supported element types: (activations, weights)."""
+BIAS = {"int8": ("int32",), "int16": ("int32", "int64"), "float32": ("float32",)}
+"""Activations -> the element types that a bias may have."""
+
+MOST_SUM = 1 << 30
+MOST_NIBBLE_SUM = 1 << 27
+MOST_SHIFT = 22
+MOST_WIDE_SHIFT = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution with its constants, checked.
+
+    `weights` is [output channel, kernel row, kernel column, input channel of the group]; output
+    channels are spread evenly over `groups`. `bias` is one value per output channel, or None.
+    """
+
+    site: Site
+    data: Tensor
+    out: Tensor
+    shape: Shape
+    weights: Ints
+    nibbles: bool
+    bias: Ints | None
+    groups: int
+    activation: object
+
+    @property
+    def flat(self) -> Ints:
+        """The weights, one row per output channel."""
+        return self.weights.reshape(len(self.weights), -1)
+
+
+def _filter(site: Site, place: int, *, axis: int, data: Tensor) -> Ints:
+    """The values of the constant weights, with their types, rank and zero points checked."""
+    weights = site.arg(place)
+    is_map(site, weights)
+    site.require(
+        (data.dtype, weights.dtype) in TYPES,
+        f"{data.dtype} input with {weights.dtype} weights; supported: "
+        + ", ".join(f"{a} with {b}" for a, b in TYPES),
+    )
+    site.require(not any(weights.zero_points), "weights with a zero point; supported: 0")
+    site.require(
+        len(weights.scales) <= 1 or weights.axis == axis,
+        f"weights with a scale per {weights.axis}; supported: along dimension {axis}",
+    )
+    return site.constant(place)
+
+
+def _bias(site: Site, place: int, *, channels: int, allowed: Sequence[str]) -> Ints | None:
+    if not site.has(place):
+        return None
+    tensor = site.arg(place)
+    site.require(
+        tensor.dtype in allowed and tensor.elements == channels,
+        f"bias of {tensor.elements} {tensor.dtype}; supported: {channels} {' or '.join(allowed)}",
+    )
+    return site.constant(place).reshape(-1)
+
+
+def _ends(site: Site, place: int) -> tuple[Tensor, Tensor]:
+    """Input `place` and the output, of one type and rank 4."""
+    data, out = site.arg(place), site.result()
+    site.require(data.dtype == out.dtype, f"{data.dtype} input with {out.dtype} output")
+    is_map(site, data)
+    is_map(site, out)
+    return data, out
+
+
+def _multipliers(layer: Layer, place: int) -> tuple[Multiplier, ...]:
+    """The factor of every output channel (TFLite's PopulateConvolutionQuantizationParams)."""
+    site, weights = layer.site, layer.site.arg(place)
+    channels = layer.shape.out_channels
+    site.require(
+        len(weights.scales) in (1, channels),
+        f"weights with {len(weights.scales)} scales; supported: 1 or {channels}",
+    )
+    scale_in, scale_out = scale_of(layer.data), scale_of(layer.out)
+    found = [quantize_multiplier(scale_in * scale / scale_out) for scale in weights.scales]
+    return tuple(found * (channels // len(found)))
+
+
+def _conv(site: Site) -> tuple[Call, ...]:
+    data, out = _ends(site, 0)
+    weights = _filter(site, 1, axis=0, data=data)
+    count, depth = weights.shape[0], weights.shape[3]
+    channels = data.shape[3]
+    site.require(out.shape[3] == count, f"{out.shape[3]} output channels for {count} filters")
+    groups = channels // depth
+    site.require(
+        channels == groups * depth and count % groups == 0,
+        f"{channels} input and {count} output channels with weights for {depth}; "
+        "supported: both a multiple of the groups",
+    )
+    layer = Layer(
+        site=site,
+        data=data,
+        out=out,
+        shape=convolution_shape(site, data, out, (weights.shape[1], weights.shape[2])),
+        weights=weights,
+        nibbles=site.arg(1).dtype == "int4",
+        bias=_bias(site, 2, channels=count, allowed=BIAS[data.dtype]),
+        groups=groups,
+        activation=site.op.options.get("fused_activation_function"),
+    )
+    return _choose(layer, wide=layer.bias is not None and layer.bias.dtype == np.int64)
+
+
+def _depthwise(site: Site) -> tuple[Call, ...]:
+    data, out = _ends(site, 0)
+    weights = _filter(site, 1, axis=3, data=data)
+    channels, count = data.shape[3], weights.shape[3]
+    (fan,) = options(site, "depth_multiplier")
+    site.require(
+        weights.shape[0] == 1 and count == channels * fan == out.shape[3],
+        f"weights {list(weights.shape)} for {channels} input channels and depth multiplier {fan}; "
+        f"supported: [1, height, width, {channels * fan}] and as many output channels",
+    )
+    allowed = ("int64",) if data.dtype == "int16" else BIAS[data.dtype]
+    layer = Layer(
+        site=site,
+        data=data,
+        out=out,
+        shape=convolution_shape(site, data, out, (weights.shape[1], weights.shape[2])),
+        weights=np.moveaxis(weights, 3, 0).reshape(count, *weights.shape[1:3], 1),
+        nibbles=site.arg(1).dtype == "int4",
+        bias=_bias(site, 2, channels=count, allowed=allowed),
+        groups=channels,
+        activation=site.op.options.get("fused_activation_function"),
+    )
+    return _choose(layer, wide=data.dtype == "int16")
+
+
+def _choose(layer: Layer, *, wide: bool) -> tuple[Call, ...]:
+    """The kernel for a convolution, and its weights in that kernel's layout."""
+    if layer.data.dtype == "float32":
+        return _plain_f32(layer)
+    multipliers = _multipliers(layer, 1)
+    if layer.data.dtype == "int16":
+        return _plain(layer, multipliers, "ec_conv_plain_s16" + "_wide" * wide)
+    if not _is_tame(layer, multipliers):
+        return _plain(layer, multipliers, "ec_conv_plain_s8")
+    if layer.groups > 1 and layer.weights.shape[3] == 1:
+        return _by_channel(layer, multipliers)
+    return _as_product(layer, multipliers)
+
+
+def _folded_bias(layer: Layer) -> Ints:
+    """bias - input zero point * sum of the weights, per output channel (int64, exact)."""
+    bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
+    return np.asarray(bias - zero_point_of(layer.data) * layer.flat.sum(axis=1, dtype=np.int64))
+
+
+def _is_tame(layer: Layer, multipliers: Sequence[Multiplier]) -> bool:
+    """Whether factors and accumulators keep the bounds of ec_requantize_right for any input."""
+    reach = 128 * np.abs(layer.flat.astype(np.int64)).sum(axis=1)
+    total = reach + np.abs(_folded_bias(layer))
+    return bool(
+        all(not value or -MOST_SHIFT <= shift <= -1 for value, shift in multipliers)
+        and total.max() < MOST_SUM
+        and (not layer.nibbles or reach.max() < MOST_NIBBLE_SUM)
+    )
+
+
+def _tame(layer: Layer, multipliers: Sequence[Multiplier]) -> dict[str, Value]:
+    """The fields that ec_conv_t and ec_depthwise_t share."""
+    low, high = activation_range(layer.activation, layer.out)
+    return {
+        "shape": layer.shape.struct(),
+        "in_zero": zero_point_of(layer.data),
+        "out_zero": zero_point_of(layer.out),
+        "limited": int((low, high) != INTEGERS["int8"]),
+        "low": low,
+        "high": high,
+        "reverse": 0,
+        "bias": Array("int32_t", _folded_bias(layer).astype(np.int32)),
+        "multipliers": Array("int32_t", np.array([m.value for m in multipliers], np.int32)),
+        "shifts": Array("int8_t", np.array([-m.shift if m.value else 1 for m in multipliers])),
+    }
+
+
+def _words(weights: Ints, *, nibbles: bool) -> Ints:
+    """The last axis, 4 weights to a word (or 8: four low nibbles, then four high ones)."""
+    if nibbles:
+        parts = weights.reshape(*weights.shape[:-1], -1, 2, 4).astype(np.uint8)
+        weights = (parts[..., 0, :] & 15) | (parts[..., 1, :] << 4)
+        weights = weights.reshape(*weights.shape[:-2], -1)
+    return np.ascontiguousarray(weights).view("<u4")
+
+
+def _padded(weights: Ints, *, axis: int, multiple: int) -> Ints:
+    """`weights` with zeros behind `axis`, to a multiple of its size."""
+    widths = [(0, 0)] * weights.ndim
+    widths[axis] = (0, -weights.shape[axis] % multiple)
+    return np.pad(weights, widths)
+
+
+def _as_product(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
+    """ec_conv: groups of channel pairs, interleaved word by word."""
+    flat = _padded(layer.flat, axis=1, multiple=8)
+    words = _words(flat, nibbles=layer.nibbles)
+    count = words.shape[1]
+    grouped = words.reshape(layer.groups, -1, count)
+    even = grouped.shape[1] // 2 * 2
+    pairs = grouped[:, :even].reshape(layer.groups, -1, 2, count).transpose(0, 1, 3, 2)
+    packed = np.concatenate(
+        [pairs.reshape(layer.groups, -1), grouped[:, even:].reshape(layer.groups, -1)], axis=1
+    )
+    fields: dict[str, Value] = {
+        **_tame(layer, multipliers),
+        "groups": layer.groups,
+        "words": count,
+        "weights": Array("uint32_t", packed),
+    }
+    aligned = layer.weights.shape[3] % 4 == 0
+    return (
+        Call(
+            function="ec_conv_s4" if layer.nibbles else "ec_conv_s8",
+            family="ec_conv",
+            params=Struct("ec_conv_t", fields),
+            inputs=layer.site.op.inputs[:1],
+            outputs=layer.site.op.outputs[:1],
+            scratch=(4 if aligned else 5) * flat.shape[1],
+            reuses=layer.shape.reuse(itemsize=1, step=2, staged=layer.groups == 1),
+        ),
+    )
+
+
+def _by_channel(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
+    """ec_depthwise: blocks of four channels, tap after tap."""
+    taps = _padded(layer.flat.T, axis=0, multiple=2 if layer.nibbles else 1)
+    taps = _padded(taps, axis=1, multiple=4)
+    blocks = taps.reshape(len(taps), -1, 4).transpose(1, 0, 2).reshape(-1, 4 * len(taps))
+    fields: dict[str, Value] = {
+        **_tame(layer, multipliers),
+        "fan": layer.shape.out_channels // layer.groups,
+        "taps": len(taps),
+        "weights": Array("uint32_t", _words(blocks, nibbles=layer.nibbles)),
+    }
+    return (
+        Call(
+            function="ec_depthwise_s4" if layer.nibbles else "ec_depthwise_s8",
+            family="ec_depthwise",
+            params=Struct("ec_depthwise_t", fields),
+            inputs=layer.site.op.inputs[:1],
+            outputs=layer.site.op.outputs[:1],
+            scratch=8 * len(taps) + (layer.shape.channels + 3) // 4 * 4,
+            reuses=layer.shape.reuse(itemsize=1),
+        ),
+    )
+
+
+def _scaling(layer: Layer, multipliers: Sequence[Multiplier], *, wide: bool) -> dict[str, Value]:
+    """The fields of a kernel that follows the definition, integer types."""
+    low, high = activation_range(layer.activation, layer.out)
+    shifts = [multiplier.shift for multiplier in multipliers]
+    layer.site.require(
+        not wide or max(shifts) <= MOST_WIDE_SHIFT,
+        f"the scales give a factor of 2^{max(shifts)}; supported for int16: up to 2^7",
+    )
+    bias = None if layer.bias is None else layer.bias
+    return {
+        "shape": layer.shape.struct(),
+        "in_zero": zero_point_of(layer.data),
+        "out_zero": zero_point_of(layer.out),
+        "low": low,
+        "high": high,
+        "reverse": 0,
+        "weights": Array("int8_t", layer.flat),
+        "bias": None if wide or bias is None else Array("int32_t", bias),
+        "bias_wide": Array("int64_t", bias) if wide and bias is not None else None,
+        "multipliers": Array("int32_t", np.array([m.value for m in multipliers], np.int32)),
+        "shifts": Array("int8_t", np.array(shifts, np.int8)),
+    }
+
+
+def _scaling_f32(layer: Layer) -> dict[str, Value]:
+    """The fields of a kernel that follows the definition, float32."""
+    finite = np.isfinite(layer.flat).all() and (layer.bias is None or np.isfinite(layer.bias).all())
+    layer.site.require(bool(finite), "weights or bias are not finite")
+    low, high = activation_range_f32(layer.activation)
+    return {
+        "shape": layer.shape.struct(),
+        "low": low,
+        "high": high,
+        "reverse": 0,
+        "weights": Array("float", layer.flat),
+        "bias": None if layer.bias is None else Array("float", layer.bias),
+    }
+
+
+def _plain(layer: Layer, multipliers: Sequence[Multiplier], function: str) -> tuple[Call, ...]:
+    fields = {
+        **_scaling(layer, multipliers, wide=function.endswith("_wide")),
+        "groups": layer.groups,
+    }
+    itemsize = 1 if layer.data.dtype == "int8" else 2
+    return (
+        Call(
+            function=function,
+            family="ec_conv_plain",
+            params=Struct("ec_conv_plain_t", fields),
+            inputs=layer.site.op.inputs[:1],
+            outputs=layer.site.op.outputs[:1],
+            reuses=layer.shape.reuse(itemsize=itemsize),
+        ),
+    )
+
+
+def _plain_f32(layer: Layer) -> tuple[Call, ...]:
+    fields = {**_scaling_f32(layer), "groups": layer.groups}
+    return (
+        Call(
+            function="ec_conv_plain_f32",
+            family="ec_conv_plain",
+            params=Struct("ec_conv_plain_f32_t", fields),
+            inputs=layer.site.op.inputs[:1],
+            outputs=layer.site.op.outputs[:1],
+            reuses=layer.shape.reuse(itemsize=4),
+        ),
+    )
+
+
+def _transpose_conv(site: Site) -> tuple[Call, ...]:
+    data, out = _ends(site, 2)
+    weights = _filter(site, 1, axis=0, data=data)
+    site.require(site.arg(1).dtype != "int4", "int4 weights; supported: int8, float32")
+    site.require(
+        weights.shape[0] == out.shape[3] and weights.shape[3] == data.shape[3],
+        f"weights {list(weights.shape)} for {data.shape[3]} input and {out.shape[3]} output "
+        "channels",
+    )
+    allowed = ("int64", "int16") if data.dtype == "int16" else BIAS[data.dtype]
+    layer = Layer(
+        site=site,
+        data=data,
+        out=out,
+        shape=transposed_shape(site, data, out, (weights.shape[1], weights.shape[2])),
+        weights=weights,
+        nibbles=False,
+        bias=_bias(site, 3, channels=len(weights), allowed=allowed),
+        groups=1,
+        activation=site.op.options.get("fused_activation_function", "NONE"),
+    )
+    kinds = {"int8": ("s8", 1), "int16": ("s16", 2), "float32": ("f32", 4)}
+    suffix, itemsize = kinds[data.dtype]
+    if data.dtype == "float32":
+        params = Struct("ec_transpose_conv_f32_t", _scaling_f32(layer))
+    else:
+        fields = _scaling(layer, _multipliers(layer, 1), wide=data.dtype == "int16")
+        params = Struct("ec_transpose_conv_t", fields)
+    return (
+        Call(
+            function=f"ec_transpose_conv_{suffix}",
+            family="ec_transpose_conv",
+            params=params,
+            inputs=(site.op.inputs[2],),
+            outputs=site.op.outputs[:1],
+            reuses=layer.shape.reuse(itemsize=itemsize),
+        ),
+    )
+
+
+OPERATORS: dict[str, Lowering] = {
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "TRANSPOSE_CONV": _transpose_conv,
+}

@@ -1,0 +1,235 @@
+"""Program -> the calls in order, and where every tensor and scratch buffer lies in the arena."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edgecompress import memory
+from edgecompress.backends import describe
+from edgecompress.backends.aot.calls import Call, Lowered, Site, View
+from edgecompress.backends.aot.fuse import fuse_pads
+from edgecompress.backends.aot.operators import OPERATORS
+from edgecompress.errors import UnsupportedError
+from edgecompress.tflite import Op, Program
+
+MAX_ARENA = 256 << 20
+"""Bytes; a model whose activations need more is none for a microcontroller."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A call, the number of its operator in the schedule, and where its scratch lies (bytes)."""
+
+    call: Call
+    op: int
+    scratch: int | None
+    reverse: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """What runs, in order, and where: offsets are bytes from the start of the arena.
+
+    `program` is the program after the backend's own fusions; `ops` are its operators, `steps` the
+    calls they became (an operator that moves nothing has none). `offsets` maps every activation
+    to its place, views included. `buffers` and `plan` are the memory plan behind it.
+    """
+
+    program: Program
+    steps: tuple[Step, ...]
+    offsets: dict[int, int]
+    buffers: tuple[memory.Buffer, ...]
+    plan: memory.Plan
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The operators, in the order of their numbers."""
+        return self.program.ops
+
+
+def reasons(program: Program) -> list[str]:
+    """Why this program cannot be lowered: one line each, none if it can."""
+    return _lowered(program)[2]
+
+
+def schedule(program: Program) -> Schedule:
+    """Lower every operator and plan the arena.
+
+    Raises UnsupportedError for what `reasons` lists.
+    """
+    fused, lowered, found = _lowered(program)
+    if found:
+        raise UnsupportedError(f"aot: {'; '.join(found)}")
+    calls = [
+        (number, call)
+        for number, part in enumerate(lowered)
+        if not isinstance(part, View)
+        for call in part
+    ]
+    return _placed(fused, calls, _roots(fused, lowered))
+
+
+def _lowered(program: Program) -> tuple[Program, list[Lowered], list[str]]:
+    """The program after fusion, what each operator became, and what is in the way."""
+    found = describe.boundary(program)
+    found += [
+        f"{side} {program.tensors[index].name!r} is a constant; leave it out of the model"
+        for side, indexes in (("input", program.inputs), ("output", program.outputs))
+        for index in indexes
+        if program.tensors[index].data is not None
+    ]
+    found += [
+        f"the state {tensor.name!r} has a zero point and more than 8 bits; use zero point 0"
+        for tensor in program.tensors
+        if tensor.variable and tensor.dtype != "int8" and any(tensor.zero_points)
+    ]
+    if sum(tensor.nbytes for tensor in program.tensors if tensor.data is None) > MAX_ARENA:
+        found.append(f"the activations need more than {MAX_ARENA >> 20} MiB; use a smaller model")
+    if found:
+        return program, [], found
+    fused = fuse_pads(program)
+    lowered: list[Lowered] = []
+    for op in fused.ops:
+        try:
+            lowered.append(_lower(fused, op))
+        except UnsupportedError as error:
+            found.append(f"{describe.where(fused, op)}: {error}")
+    return fused, lowered, found
+
+
+def _lower(program: Program, op: Op) -> Lowered:
+    lowering = OPERATORS.get(op.kind)
+    if lowering is None:
+        raise UnsupportedError(
+            f"no such operator in the aot backend; it has {', '.join(sorted(OPERATORS))}"
+        )
+    return lowering(Site(program, op))
+
+
+def _roots(program: Program, lowered: Sequence[Lowered]) -> dict[int, int]:
+    """Tensor -> the tensor whose memory it shares (itself where it is no view)."""
+    roots = {index: index for index in range(len(program.tensors))}
+    for part in lowered:
+        if isinstance(part, View):
+            roots[part.target] = roots[part.source]
+    return roots
+
+
+def _placed(program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int, int]) -> Schedule:
+    spans = _spans(program, calls, roots)
+    names = {index: program.tensors[index].name for index in spans}
+    places = {index: place for place, index in enumerate(spans)}
+    buffers = [
+        memory.Buffer(names[index], _size(program, roots, index), first, last, 16)
+        for index, (first, last) in spans.items()
+    ]
+    scratch: dict[int, int] = {}
+    for step, (number, call) in enumerate(calls):
+        if call.scratch is not None:
+            scratch[step] = len(buffers)
+            title = f"scratch of {program.ops[number].title}"
+            buffers.append(memory.Buffer(title, call.scratch, step, step, 16))
+    kept = {roots[index] for index in (*program.outputs, *_variables(program))}
+    overlaps = {
+        step: [
+            memory.Overlap(places[source], places[target], forward, backward)
+            for (source, target), (forward, backward) in _pairs(call, roots).items()
+            if source in places
+            and target in places
+            and source not in kept
+            and spans[source][1] == step == spans[target][0]
+        ]
+        for step, (_, call) in enumerate(calls)
+    }
+    while True:
+        plan = memory.plan(buffers, [item for items in overlaps.values() for item in items])
+        reverse = {
+            step: _direction(buffers, plan.offsets, items) for step, items in overlaps.items()
+        }
+        torn = next((step for step, found in reverse.items() if found is None), None)
+        if torn is None:
+            break
+        overlaps[torn].pop()
+    steps = tuple(
+        Step(call, number, plan.offsets[scratch[i]] if i in scratch else None, bool(reverse[i]))
+        for i, (number, call) in enumerate(calls)
+    )
+    offsets = {index: plan.offsets[places[root]] for index, root in roots.items() if root in places}
+    return Schedule(program, steps, offsets, tuple(buffers), plan)
+
+
+def _variables(program: Program) -> Iterator[int]:
+    return (index for index, tensor in enumerate(program.tensors) if tensor.variable)
+
+
+def _size(program: Program, roots: dict[int, int], root: int) -> int:
+    return max(program.tensors[i].nbytes for i, found in roots.items() if found == root)
+
+
+def _spans(
+    program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int, int]
+) -> dict[int, tuple[int, int]]:
+    """Root tensor -> (first, last) call at which it must be in memory; constants are left out."""
+    end = max(len(calls) - 1, 0)
+    spans: dict[int, tuple[int, int]] = {}
+
+    def touch(index: int, first: int, last: int) -> None:
+        if index < 0 or program.tensors[roots[index]].data is not None:
+            return
+        old = spans.get(roots[index], (first, last))
+        spans[roots[index]] = (min(first, old[0]), max(last, old[1]))
+
+    for index in program.inputs:
+        touch(index, 0, 0)
+    for step, (_, call) in enumerate(calls):
+        for index in (*call.inputs, *call.outputs):
+            touch(index, step, step)
+    for index in program.outputs:
+        touch(index, end, end)
+    for index in _variables(program):
+        touch(index, 0, end)
+    return spans
+
+
+def _pairs(
+    call: Call, roots: dict[int, int]
+) -> dict[tuple[int, int], tuple[int | None, int | None]]:
+    """(source, target) roots -> (forward, backward), the strictest where a tensor comes twice."""
+    allowed = {(item.input, item.output): (item.forward, item.backward) for item in call.reuses}
+    pairs: dict[tuple[int, int], tuple[int | None, int | None]] = {}
+    for i, source in enumerate(call.inputs):
+        for j, target in enumerate(call.outputs):
+            if source < 0 or roots[source] == roots[target]:
+                continue
+            key = roots[source], roots[target]
+            given = allowed.get((i, j), (None, None))
+            old = pairs.get(key, (-math.inf, -math.inf))
+            pairs[key] = tuple(  # type: ignore[assignment]
+                None if a is None or b is None else max(a, b)
+                for a, b in zip(given, old, strict=True)
+            )
+    return {key: pair for key, pair in pairs.items() if pair != (None, None)}
+
+
+def _direction(
+    buffers: Sequence[memory.Buffer], offsets: Sequence[int], items: Sequence[memory.Overlap]
+) -> bool | None:
+    """Whether the call must run in reverse; None where its overlaps contradict each other."""
+    forward = backward = True
+    for item in items:
+        start, low = offsets[item.source], offsets[item.target]
+        end, high = start + buffers[item.source].size, low + buffers[item.target].size
+        if end <= low or high <= start:
+            continue
+        forward &= item.forward is not None and start - low >= item.forward
+        backward &= item.backward is not None and high - end >= item.backward
+    return False if forward else True if backward else None
+
+
+def reversed_call(call: Call) -> Call:
+    """`call` with its field `reverse` set."""
+    assert call.params is not None and "reverse" in call.params.fields
+    fields = {**call.params.fields, "reverse": 1}
+    return replace(call, params=replace(call.params, fields=fields))

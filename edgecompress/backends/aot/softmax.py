@@ -1,0 +1,153 @@
+"""SOFTMAX over the last axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecompress.backends.aot.calls import Array, Call, Lowering, Reuse, Site, Struct
+from edgecompress.backends.aot.fixedpoint import quantize_multiplier, scale_of, zero_point_of
+from edgecompress.tflite import Tensor
+
+_INTEGER_BITS = 5
+_MAX_DEPTH = {"int8": 4095, "int16": 65535}
+_OUTPUT = {
+    ("int8", "int8"): (1 / 256, -128),
+    ("int8", "int16"): (1 / 65536, -32768),
+    ("int16", "int16"): (1 / 32768, 0),
+}
+_NEAR = 0.001
+_STEPS = 512
+_LIMIT = 32768
+
+
+def softmax(site: Site) -> tuple[Call, ...]:
+    """SOFTMAX: int8 to int8 or int16, int16, float32."""
+    data, out = site.arg(0), site.result()
+    kernel = _KERNELS.get((data.dtype, out.dtype))
+    site.require(
+        kernel is not None,
+        f"{data.dtype} inputs with {out.dtype} outputs; supported: "
+        + ", ".join(f"{a} to {b}" for a, b in _KERNELS),
+    )
+    site.require(
+        data.shape == out.shape and data.elements > 0,
+        f"shapes {data.shape} and {out.shape}; they must be equal, of rank 1 or more",
+    )
+    site.require(len(data.shape) > 0, "a scalar; the rank must be 1 or more")
+    beta = site.op.options.get("beta")
+    site.require(
+        isinstance(beta, float | int) and math.isfinite(beta), f"beta {beta}; a number is needed"
+    )
+    assert kernel is not None and isinstance(beta, float | int)
+    return kernel(site, data, out, float(np.float32(beta)))
+
+
+def _sizes(data: Tensor) -> dict[str, int]:
+    depth = data.shape[-1]
+    return {"rows": data.elements // depth, "depth": depth}
+
+
+def _check_output(site: Site, data: Tensor, out: Tensor) -> None:
+    """TFLM's kernel writes one fixed scale and zero point (CalculateSoftmaxParams)."""
+    scale, zero = _OUTPUT[data.dtype, out.dtype]
+    zeros = out.zero_points[0] if len(out.zero_points) == 1 else None
+    site.require(
+        abs(scale_of(out) - scale) <= (0 if out.dtype == "int8" else _NEAR * scale)
+        and zeros == zero,
+        f"output scale {out.scales[0]} and zero point {zeros}; supported: {scale} and {zero}",
+    )
+    most = _MAX_DEPTH[data.dtype]
+    site.require(data.shape[-1] <= most, f"{data.shape[-1]} values to a row; at most {most}")
+
+
+def _softmax_s8(site: Site, data: Tensor, out: Tensor, beta: float) -> tuple[Call, ...]:
+    _check_output(site, data, out)
+    zero_point_of(data)
+    real = beta * scale_of(data) * (1 << (31 - _INTEGER_BITS))
+    site.require(real > 1, f"beta {beta} with an input scale of {scale_of(data)}; use larger ones")
+    multiplier, shift, least = 1 << 30, 0, 0
+    if real < 1 << 30:  # beyond, every difference but 0 is out of range
+        multiplier, shift = quantize_multiplier(real)
+        radius = ((1 << _INTEGER_BITS) - 1) << (31 - _INTEGER_BITS)
+        least = -(radius >> shift)
+    params = Struct(
+        "ec_softmax_t",
+        {**_sizes(data), "multiplier": multiplier, "shift": shift, "least_difference": least},
+    )
+    if out.dtype == "int8":
+        return _call("ec_softmax_s8", "ec_softmax", params, site, 0)
+    return _call("ec_softmax_s8_s16", "ec_softmax", params, site, data.elements - 1)
+
+
+def _softmax_s16(site: Site, data: Tensor, out: Tensor, beta: float) -> tuple[Call, ...]:
+    _check_output(site, data, out)
+    zero_point_of(data)
+    site.require(beta >= 0, f"beta {beta}; it must not be negative")
+    multiplier, shift = quantize_multiplier(scale_of(data) * beta / (10.0 / 65535.0))
+    site.require(
+        shift <= _MAX_SHIFT, f"input scale {scale_of(data)} times beta {beta} is too large"
+    )
+    params = Struct(
+        "ec_softmax_s16_t",
+        {
+            **_sizes(data),
+            "multiplier": multiplier,
+            "shift": shift,
+            "exp": Array("int16_t", _table(math.exp, -10.0, 0.0)),
+            "reciprocal": Array("int16_t", _table(lambda x: 1 / (1 + x), 0.0, 1.0)),
+        },
+    )
+    return _call("ec_softmax_s16", "ec_softmax", params, site, 0)
+
+
+_MAX_SHIFT = 14
+"""A difference of two int16 is shifted this far left without loss."""
+
+
+def _table(function: Callable[[float], float], low: float, high: float) -> npt.NDArray[np.int16]:
+    """513 values of `function` over [low, high] times 2^15, for linear interpolation.
+
+    Every sample is lowered by half the error of interpolation at the middle of its step, all
+    rounded half away from zero (TFLite's gen_lut).
+    """
+    step = (high - low) / _STEPS
+
+    def at(place: float) -> float:
+        return function(low + place * step) * _LIMIT
+
+    found = []
+    for place in range(_STEPS):
+        sample = _rounded(at(place))
+        middle = _rounded((at(place + 1) + sample) / 2)
+        error = middle - _rounded(at(place + 0.5))
+        found.append(sample - _rounded(error / 2))
+    found.append(_rounded(at(_STEPS)))
+    return np.clip(found, -_LIMIT, _LIMIT - 1).astype(np.int16)
+
+
+def _rounded(x: float) -> int:
+    return int(math.copysign(math.floor(abs(x) + 0.5), x))
+
+
+def _softmax_f32(site: Site, data: Tensor, out: Tensor, beta: float) -> tuple[Call, ...]:
+    params = Struct("ec_softmax_f32_t", {**_sizes(data), "beta": beta})
+    return _call("ec_softmax_f32", "ec_softmax_f32", params, site, 0)
+
+
+def _call(function: str, family: str, params: Struct, site: Site, forward: int) -> tuple[Call, ...]:
+    reuses = (Reuse(0, 0, forward=forward),)
+    return (Call(function, family, params, site.op.inputs[:1], site.op.outputs, reuses=reuses),)
+
+
+_KERNELS = {
+    ("int8", "int8"): _softmax_s8,
+    ("int8", "int16"): _softmax_s8,
+    ("int16", "int16"): _softmax_s16,
+    ("float32", "float32"): _softmax_f32,
+}
+
+OPERATORS: dict[str, Lowering] = {"SOFTMAX": softmax}

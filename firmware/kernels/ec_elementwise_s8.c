@@ -1,0 +1,59 @@
+#include "ec_elementwise_s8.h"
+
+#include "ec_math.h"
+
+/* round(a * b / 2^32) + c, halves up. One instruction (SMMLAR) where the core has it. */
+EC_INLINE int32_t high_mul_add(int32_t a, int32_t b, int32_t c)
+{
+#if defined(__ARM_FEATURE_DSP)
+    int32_t sum;
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+#else
+    const uint64_t start = ((uint64_t)(uint32_t)c << 32) | UINT32_C(0x80000000);
+    return (int32_t)((int64_t)(start + (uint64_t)((int64_t)a * b)) >> 32);
+#endif
+}
+
+/* x times multiplier * 2^(-31 - shift), rounded twice, for 1 <= shift and |twice| < 2^30, where
+ * twice = 2 * x (TFLM MultiplyByQuantizedMultiplierSmallerThanOneExp). The product has the sign of
+ * x or is 0, and then the result is 0 with either sign: no need to wait for it. */
+EC_INLINE int32_t scaled(int32_t twice, int32_t multiplier, int32_t shift)
+{
+    const int32_t half = INT32_C(1) << (shift - 1);
+    return (high_mul_add(twice, multiplier, half) + (twice >> 31)) >> shift;
+}
+
+/* TFLM reference_integer_ops::AddFunc and reference_ops::SubElementwise */
+EC_INLINE int8_t add_one(const ec_add_s8_t *p, int8_t x, int8_t y)
+{
+    const int32_t first = x * p->factor1 + p->constant1;
+    const int32_t twice = y * (INT32_C(1) << 21) + p->constant2;
+    const int32_t second = scaled(twice, p->multiplier2, p->shift2);
+    const int32_t sum = first + second * p->sign2;
+    return (int8_t)ec_clamp(scaled(2 * sum, p->multiplier, p->shift) + p->offset, p->low, p->high);
+}
+
+/* TFLM reference_integer_ops::MulElementwise */
+EC_INLINE int8_t mul_one(const ec_mul_s8_t *p, int8_t x, int8_t y)
+{
+    const int32_t product = (x + p->offset1) * (y + p->offset2);
+    const int32_t value = ec_requantize(product, p->multiplier, p->shift);
+    return (int8_t)ec_clamp(value + p->offset, p->low, p->high);
+}
+
+/* TFLM reference_ops::BroadcastPrelu4DSlow */
+EC_INLINE int8_t prelu_one(const ec_prelu_s8_t *p, int8_t x, int8_t y)
+{
+    int32_t value = x + p->offset1;
+    if (value >= 0) {
+        value = ec_requantize(value, p->multiplier1, p->shift1);
+    } else {
+        value = ec_requantize(value * (y + p->offset2), p->multiplier2, p->shift2);
+    }
+    return (int8_t)ec_clamp(value + p->offset, INT8_MIN, INT8_MAX);
+}
+
+EC_ELEMENTWISE_DEFINE(ec_add_s8, add_one, ec_add_s8_t, int8_t, int8_t, int8_t)
+EC_ELEMENTWISE_DEFINE(ec_mul_s8, mul_one, ec_mul_s8_t, int8_t, int8_t, int8_t)
+EC_ELEMENTWISE_DEFINE(ec_prelu_s8, prelu_one, ec_prelu_s8_t, int8_t, int8_t, int8_t)

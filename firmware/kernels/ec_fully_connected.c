@@ -1,0 +1,106 @@
+/* Bits: TFLM reference_integer_ops::FullyConnected, FullyConnectedPerChannel and
+ * reference_ops::FullyConnected (float). */
+#include "ec_fully_connected.h"
+
+#include <stddef.h>
+
+#include "ec_dot.h"
+
+static void ec_finish(const ec_fully_connected_t *p, int32_t channel, uint32_t sum, int8_t *out)
+{
+    const int32_t place = channel * p->scale_step;
+    const int32_t x = ec_requantize((int32_t)(sum + (uint32_t)p->bias[channel]),
+                                    p->multipliers[place], p->shifts[place]);
+    *out = (int8_t)ec_clamp(x + p->out_zero, p->low, p->high);
+}
+
+/* One row of inputs; `int4` is a constant that chooses the packing of the weights. */
+EC_INLINE void ec_row(const ec_fully_connected_t *p, const int16_t *x, int8_t *out, int32_t int4)
+{
+    const int32_t steps = ec_dot_steps(p->inputs);
+    const int32_t row_bytes = int4 ? 4 * steps : 8 * steps;
+    const uint32_t shared =
+        p->weights_zero == 0 ? 0u : (uint32_t)-p->weights_zero * ec_dot_sum(x, steps);
+    const int8_t *weights = p->weights;
+    int32_t channel = 0;
+    for (; channel + EC_DOT_ROWS <= p->outputs; channel += EC_DOT_ROWS) {
+        uint32_t sums[EC_DOT_ROWS];
+        if (int4) {
+            ec_dot_s4(weights, x, steps, EC_DOT_ROWS, sums);
+        } else {
+            ec_dot_s8(weights, x, steps, EC_DOT_ROWS, sums);
+        }
+        for (int32_t row = 0; row < EC_DOT_ROWS; ++row) {
+            ec_finish(p, channel + row, sums[row] + shared, out + channel + row);
+        }
+        weights += EC_DOT_ROWS * row_bytes;
+    }
+    for (; channel < p->outputs; ++channel) {
+        uint32_t sum;
+        if (int4) {
+            ec_dot_s4(weights, x, steps, 1, &sum);
+        } else {
+            ec_dot_s8(weights, x, steps, 1, &sum);
+        }
+        ec_finish(p, channel, sum + shared, out + channel);
+        weights += row_bytes;
+    }
+}
+
+void ec_fully_connected_s8(const ec_fully_connected_t *p, const int8_t *in, int8_t *out,
+                           void *scratch)
+{
+    int16_t *x = (int16_t *)scratch;
+    for (int32_t batch = 0; batch < p->batches; ++batch) {
+        ec_dot_expand(in, p->inputs, x);
+        ec_row(p, x, out, 0);
+        in += p->inputs;
+        out += p->outputs;
+    }
+}
+
+void ec_fully_connected_s4(const ec_fully_connected_t *p, const int8_t *in, int8_t *out,
+                           void *scratch)
+{
+    int16_t *x = (int16_t *)scratch;
+    for (int32_t batch = 0; batch < p->batches; ++batch) {
+        ec_dot_expand(in, p->inputs, x);
+        ec_row(p, x, out, 1);
+        in += p->inputs;
+        out += p->outputs;
+    }
+}
+
+void ec_fully_connected_s16(const ec_fully_connected_s16_t *p, const int16_t *in, int16_t *out)
+{
+    for (int32_t batch = 0; batch < p->batches; ++batch) {
+        const int8_t *weights = p->weights;
+        for (int32_t channel = 0; channel < p->outputs; ++channel) {
+            int64_t sum = p->bias == NULL ? 0 : p->bias[channel];
+            for (int32_t i = 0; i < p->inputs; ++i) {
+                sum += (int32_t)in[i] * (weights[i] - p->weights_zero);
+            }
+            const int32_t x = ec_requantize_wide(sum, p->multiplier, p->shift);
+            *out++ = (int16_t)ec_clamp(x, p->low, p->high);
+            weights += p->inputs;
+        }
+        in += p->inputs;
+    }
+}
+
+void ec_fully_connected_f32(const ec_fully_connected_f32_t *p, const float *in, float *out)
+{
+    for (int32_t batch = 0; batch < p->batches; ++batch) {
+        const float *weights = p->weights;
+        for (int32_t channel = 0; channel < p->outputs; ++channel) {
+            float sum = 0.0f;
+            for (int32_t i = 0; i < p->inputs; ++i) {
+                sum += in[i] * weights[i];
+            }
+            sum += p->bias == NULL ? 0.0f : p->bias[channel];
+            *out++ = ec_clamp_f32(sum, p->low, p->high);
+            weights += p->inputs;
+        }
+        in += p->inputs;
+    }
+}

@@ -1,0 +1,231 @@
+"""Convolutions: the C gives TFLM's bits, also where the output lies over the input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from edgecompress import memory
+from edgecompress.tflite import Program
+from tests.aot_harness import case, check, draw
+from tests.conftest import nightly
+from tests.tflite_builder import constant, one_op, quantized
+
+Draw = st.DrawFn
+ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
+TYPES = ("int8", "int8", "int8", "int4", "int16", "float32")
+"""Element types of a case: int4 stands for int4 weights under int8 activations."""
+
+
+def _axis(draw: Draw, padding: str, *, dilate: bool = True) -> tuple[int, int, int, int, int]:
+    """(input size, output size, kernel, stride, dilation) of one axis."""
+    kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    dilation = draw(st.sampled_from([1, 1, 1, 2, 3])) if dilate else 1
+    reach = (kernel - 1) * dilation + 1
+    size = draw(st.integers(reach if padding == "VALID" else 1, max(reach, 9)))
+    out = -(-size // stride) if padding == "SAME" else (size - reach) // stride + 1
+    return size, out, kernel, stride, dilation
+
+
+def _weights(random: np.random.Generator, shape: tuple[int, ...], kind: str) -> Any:
+    if kind == "float32":
+        return random.standard_normal(shape)
+    low, high = (-8, 7) if kind == "int4" else (-128, 127)
+    extreme = random.integers(0, 8)
+    if extreme < 2:
+        return np.full(shape, (low, high)[extreme])
+    return random.integers(low, high + 1, shape)
+
+
+class _Parts:
+    """The tensors that every convolution has, with scales that use the whole output range."""
+
+    def __init__(self, draw: Draw, kind: str, *, fan_in: int) -> None:
+        self.kind = kind
+        self.random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        self.dtype = {"int4": "int8"}.get(kind, kind)
+        self.weight_type = "int8" if kind == "int16" else kind
+        zero = st.integers(-128, 127) if self.dtype == "int8" else st.just(0)
+        self.zeros = draw(zero), draw(st.one_of(st.just(-128), zero) if zero != 0 else zero)
+        if self.dtype != "int8":
+            self.zeros = 0, 0
+        spread = float(self.random.choice([1e-5, 0.05, 1, 1, 1, 1, 20, 3e4]))
+        if kind == "int16":
+            spread = min(spread, 20)
+        largest = 7 if kind == "int4" else 127
+        self.scale_out = float(np.sqrt(fan_in)) * largest * 0.01 * 0.02 / spread
+        self.per_channel = draw(st.booleans())
+
+    def data(self, name: str, *shape: int) -> Any:
+        first = name == "in"
+        scale = 0.02 if first else self.scale_out
+        return quantized(name, shape, self.dtype, scale, self.zeros[not first])
+
+    def weights(self, *shape: int, axis: int) -> Any:
+        count = shape[axis] if self.per_channel else 1
+        scales = tuple(self.random.uniform(0.001, 0.02, count))
+        values = _weights(self.random, shape, self.weight_type)
+        return constant(
+            "w",
+            values,
+            self.weight_type,
+            scales=() if self.kind == "float32" else scales,
+            axis=axis,
+        )
+
+    def bias(self, draw: Draw, count: int, wide: Sequence[str]) -> Any:
+        chosen = draw(st.sampled_from([*wide, "none"]))
+        if chosen == "none":
+            return None
+        most = int(self.random.choice([1 << 8, 1 << 12, 1 << 18, (1 << 31) - 1]))
+        if chosen == "int16":
+            most = 1 << 14
+        values = self.random.integers(-most, most, count)
+        if chosen == "float32":
+            return constant("b", self.random.standard_normal(count), "float32")
+        return constant("b", values, chosen, scales=(0.01,))
+
+
+BIAS = {
+    "int8": ("int32", "int32"),
+    "int4": ("int32", "int32"),
+    "int16": ("int32", "int64"),
+    "float32": ("float32", "float32"),
+}
+
+
+def _options(draw: Draw, padding: str, rows: Any, columns: Any) -> dict[str, Any]:
+    return {
+        "padding": padding,
+        "stride_h": rows[3],
+        "stride_w": columns[3],
+        "dilation_h_factor": rows[4],
+        "dilation_w_factor": columns[4],
+        "fused_activation_function": draw(st.sampled_from(ACTIVATIONS)),
+    }
+
+
+@st.composite
+def convolutions(draw: Draw) -> Program:
+    kind = draw(st.sampled_from(TYPES))
+    padding = draw(st.sampled_from(["SAME", "VALID"]))
+    rows, columns = _axis(draw, padding), _axis(draw, padding)
+    if draw(st.integers(0, 4)) == 0:
+        rows = (1, 1, 1, 1, 1)  # one dimension
+    batch, groups = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 1, 2, 3]))
+    depth = draw(st.one_of(st.sampled_from([4, 8, 12]), st.integers(1, 9)))
+    count = groups * draw(st.integers(1, 6))
+    parts = _Parts(draw, kind, fan_in=depth * rows[2] * columns[2])
+    weights = parts.weights(count, rows[2], columns[2], depth, axis=0)
+    bias = parts.bias(draw, count, BIAS[kind])
+    return one_op(
+        "CONV_2D",
+        (parts.data("in", batch, rows[0], columns[0], depth * groups), weights)
+        + ((bias,) if bias is not None else ()),
+        (parts.data("out", batch, rows[1], columns[1], count),),
+        **_options(draw, padding, rows, columns),
+    )
+
+
+@st.composite
+def depthwise(draw: Draw) -> Program:
+    kind = draw(st.sampled_from(TYPES))
+    padding = draw(st.sampled_from(["SAME", "VALID"]))
+    rows, columns = _axis(draw, padding), _axis(draw, padding)
+    if draw(st.integers(0, 4)) == 0:
+        rows = (1, 1, 1, 1, 1)
+    batch = draw(st.sampled_from([1, 1, 2]))
+    channels = draw(st.one_of(st.sampled_from([4, 8, 12]), st.integers(1, 9)))
+    fan = draw(st.sampled_from([1, 1, 1, 2, 3, 4]))
+    parts = _Parts(draw, kind, fan_in=rows[2] * columns[2])
+    weights = parts.weights(1, rows[2], columns[2], channels * fan, axis=3)
+    wide = ("int64", "int64") if kind == "int16" else BIAS[kind]
+    bias = parts.bias(draw, channels * fan, wide)
+    return one_op(
+        "DEPTHWISE_CONV_2D",
+        (parts.data("in", batch, rows[0], columns[0], channels), weights)
+        + ((bias,) if bias is not None else ()),
+        (parts.data("out", batch, rows[1], columns[1], channels * fan),),
+        depth_multiplier=fan,
+        **_options(draw, padding, rows, columns),
+    )
+
+
+@st.composite
+def transposed(draw: Draw) -> Program:
+    kind = draw(st.sampled_from(["int8", "int16", "float32"]))
+    padding = draw(st.sampled_from(["SAME", "VALID"]))
+    axes = []
+    for _ in range(2):
+        kernel, stride = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+        size = draw(st.integers(1, 5))
+        out = size * stride if padding == "SAME" else (size - 1) * stride + kernel
+        axes.append((size, out, kernel, stride))
+    rows, columns = axes
+    batch, channels, count = (draw(st.integers(1, n)) for n in (2, 6, 5))
+    parts = _Parts(draw, kind, fan_in=channels * rows[2] * columns[2])
+    weights = parts.weights(count, rows[2], columns[2], channels, axis=0)
+    wide = ("int64", "int16") if kind == "int16" else BIAS[kind]
+    bias = parts.bias(draw, count, wide)
+    shape = (batch, rows[1], columns[1], count)
+    return one_op(
+        "TRANSPOSE_CONV",
+        (
+            constant("shape", np.asarray(shape), "int32"),
+            weights,
+            parts.data("in", batch, rows[0], columns[0], channels),
+        )
+        + ((bias,) if bias is not None else ()),
+        (parts.data("out", *shape),),
+        padding=padding,
+        stride_h=rows[3],
+        stride_w=columns[3],
+        fused_activation_function=draw(st.sampled_from(ACTIVATIONS)),
+    )
+
+
+KINDS = {"conv": convolutions, "depthwise": depthwise, "transposed": transposed}
+
+
+@pytest.mark.parametrize(("kind", "count"), [("conv", 200), ("depthwise", 150), ("transposed", 60)])
+def test_gives_tflm_bits(kind: str, count: int) -> None:
+    programs = draw(KINDS[kind](), nightly(count, 20 * count))
+    check([case(program, seed=seed) for seed, program in enumerate(programs)])
+
+
+def _at_limit(direction: str) -> Any:
+    """A plan that lays the output of a single operator over its input as far as is allowed."""
+
+    def plan(buffers: Sequence[memory.Buffer], overlaps: Sequence[memory.Overlap]) -> memory.Plan:
+        offsets = [0] * len(buffers)
+        (overlap,) = overlaps
+        source, target = overlap.source, overlap.target
+        if direction == "forward":
+            assert overlap.forward is not None
+            offsets[source] = overlap.forward
+        else:
+            assert overlap.backward is not None
+            offsets[source] = buffers[target].size - overlap.backward - buffers[source].size
+        lowest = min(offsets)
+        offsets = [offset - lowest for offset in offsets]
+        end = max(offsets[i] + buffers[i].size for i in (source, target))
+        for place in set(range(len(buffers))) - {source, target}:
+            offsets[place] = -(-end // 16) * 16
+            end = offsets[place] + buffers[place].size
+        return memory.Plan(tuple(offsets), end, 0, (direction,), ())  # type: ignore[arg-type]
+
+    return plan
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_output_over_input_gives_the_same_bits(
+    direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = nightly(40, 800)
+    programs = [p for made in KINDS.values() for p in draw(made(), each, seed=7)]
+    monkeypatch.setattr(memory, "plan", _at_limit(direction))
+    check([case(program, seed=seed) for seed, program in enumerate(programs)])

@@ -1,0 +1,208 @@
+"""Matrix products, softmax and LSTM of the ahead-of-time backend have TFLM's bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tests.aot_harness import Case, case, check, draw
+from tests.conftest import need, nightly
+from tests.tflite_builder import constant, one_op, quantized
+
+LIMITS = {"int8": 127, "int4": 7, "float32": 100}
+BIAS = {"int8": "int32", "int16": "int64", "float32": "float32"}
+ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
+SCALES = st.sampled_from((0.003, 0.0173, 0.05, 0.11, 0.5))
+
+
+@pytest.fixture(autouse=True)
+def _compiler() -> None:
+    need("cc")
+
+
+def zero_points(dtype: str) -> st.SearchStrategy[int]:
+    return st.sampled_from((-128, -3, 0, 5, 127)) if dtype == "int8" else st.just(0)
+
+
+@st.composite
+def fully_connected(draw_: Any) -> Case:
+    dtype, stored = draw_(
+        st.sampled_from(
+            (("int8", "int8"), ("int8", "int4"), ("int16", "int8"), ("float32", "float32"))
+        )
+    )
+    batches, inputs = draw_(st.integers(1, 4)), draw_(st.integers(1, 70))
+    outputs = draw_(st.integers(1, 20))
+    random = np.random.default_rng(draw_(st.integers(0, 1 << 30)))
+    per_channel = dtype == stored == "int8" and draw_(st.booleans())
+    limit = LIMITS[stored]
+    values = random.integers(-limit, limit + 1, (outputs, inputs))
+    if stored == "float32":
+        values = random.standard_normal((outputs, inputs))
+    count = outputs if per_channel else 1
+    in_scale, scales = draw_(SCALES), tuple(random.uniform(0.002, 0.04, count))
+    weights = constant("w", values, stored, scales=() if stored == "float32" else scales)
+    if stored == "int8" and not per_channel:
+        weights = replace(weights, zero_points=(draw_(st.sampled_from((0, 0, 3, -128))),))
+    bias = None
+    if draw_(st.booleans()):
+        spread = 3 if dtype == "float32" else 4000
+        numbers = random.integers(-spread, spread + 1, outputs)
+        bias_scales = () if dtype == "float32" else tuple(in_scale * s for s in scales)
+        bias = constant("b", numbers, BIAS[dtype], scales=bias_scales)
+    wide = draw_(st.booleans())
+    out_scale = in_scale * scales[0] * inputs**0.5 * (30 if dtype == "int8" else 0.2)
+    shape = (batches, outputs) if not wide else (1, batches, outputs)
+    program = one_op(
+        "FULLY_CONNECTED",
+        (
+            quantized("x", (batches, inputs), dtype, in_scale, draw_(zero_points(dtype))),
+            weights,
+            bias,
+        ),
+        (quantized("y", shape, dtype, out_scale, draw_(zero_points(dtype))),),
+        fused_activation_function=draw_(st.sampled_from(ACTIVATIONS)),
+        keep_num_dims=wide,
+    )
+    return case(program, seed=draw_(st.integers(0, 1 << 30)))
+
+
+def test_fully_connected_has_the_bits_of_tflm() -> None:
+    check(draw(fully_connected(), nightly(200, 4000)))
+
+
+@st.composite
+def softmax(draw_: Any) -> Case:
+    dtype, to = draw_(st.sampled_from((("int8", "int8"), ("int8", "int16"), ("int16", "int16"))))
+    shape = tuple(draw_(st.lists(st.integers(1, 7), min_size=0, max_size=3)))
+    shape += (draw_(st.sampled_from((1, 2, 3, 10, 12, 100))),)
+    scale = draw_(
+        st.sampled_from((1e-4, 0.003, 0.02, 0.1, 0.5, *((2.0, 40.0) * (to == dtype == "int8"))))
+    )
+    outs = {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)}
+    out_scale, zero = (1 / 65536, -32768) if dtype != to else outs[to]
+    program = one_op(
+        "SOFTMAX",
+        (quantized("x", shape, dtype, scale, draw_(zero_points(dtype))),),
+        (quantized("y", shape, to, out_scale, zero),),
+        beta=draw_(st.sampled_from((1.0, 0.3, 2.5))),
+    )
+    return case(program, rows=3, seed=draw_(st.integers(0, 1 << 30)))
+
+
+def test_softmax_has_the_bits_of_tflm() -> None:
+    check(draw(softmax(), nightly(120, 3000)))
+
+
+@st.composite
+def softmax_f32(draw_: Any) -> Case:
+    shape = tuple(draw_(st.lists(st.integers(1, 12), min_size=1, max_size=4)))
+    tensors = quantized("x", shape, "float32"), quantized("y", shape, "float32")
+    program = one_op("SOFTMAX", tensors[:1], tensors[1:], beta=draw_(st.sampled_from((1.0, 0.4))))
+    return case(program, seed=draw_(st.integers(0, 1 << 30)))
+
+
+def test_float_softmax_has_the_bits_of_tflm() -> None:
+    check(draw(softmax_f32(), nightly(20, 500)))
+
+
+@st.composite
+def batch_matmul(draw_: Any) -> Case:
+    dtype = draw_(st.sampled_from(("int8", "int16", "float32")))
+    rows, depth, columns = (draw_(st.integers(1, 9)) for _ in range(3))
+    adj_x, adj_y = draw_(st.booleans()), draw_(st.booleans())
+    batches = draw_(st.lists(st.integers(1, 3), max_size=3))
+    left_batch = [n if draw_(st.booleans()) else 1 for n in batches]
+    right_batch = [
+        n if one == 1 or draw_(st.booleans()) else 1
+        for n, one in zip(batches, left_batch, strict=True)
+    ]
+    left_batch = left_batch[draw_(st.integers(0, len(batches))) :]
+    out_batch = np.broadcast_shapes(tuple(left_batch), tuple(right_batch))
+    left = (*left_batch, *((depth, rows) if adj_x else (rows, depth)))
+    right = (*right_batch, *((columns, depth) if adj_y else (depth, columns)))
+    scales = [draw_(SCALES) for _ in range(2)]
+    random = np.random.default_rng(draw_(st.integers(0, 1 << 30)))
+    inputs = [
+        quantized(name, shape, dtype, scale, draw_(zero_points(dtype)))
+        for name, shape, scale in (("a", left, scales[0]), ("b", right, scales[1]))
+    ]
+    if draw_(st.booleans()):
+        kind = {"int8": np.int8, "int16": np.int16, "float32": np.float32}[dtype]
+        data = (random.standard_normal(right) * 30).astype(kind).tobytes()
+        inputs[1] = replace(inputs[1], data=data)
+    spread = {"int8": 40.0, "int16": 9000.0, "float32": 1.0}[dtype]
+    program = one_op(
+        "BATCH_MATMUL",
+        tuple(inputs),
+        (
+            quantized(
+                "y",
+                (*out_batch, rows, columns),
+                dtype,
+                scales[0] * scales[1] * depth**0.5 * spread,
+                draw_(zero_points(dtype)),
+            ),
+        ),
+        adj_x=adj_x,
+        adj_y=adj_y,
+    )
+    return case(program, seed=draw_(st.integers(0, 1 << 30)))
+
+
+def test_batch_matmul_has_the_bits_of_tflm() -> None:
+    check(draw(batch_matmul(), nightly(120, 3000)))
+
+
+LSTM_INPUTS = 24
+
+
+@st.composite
+def lstm(draw_: Any, dtypes: tuple[str, ...] = ("int8",)) -> Case:
+    dtype = draw_(st.sampled_from(dtypes))
+    batches, steps, inputs, units = (draw_(st.integers(1, n)) for n in (3, 5, 19, 18))
+    time_major = draw_(st.booleans())
+    random = np.random.default_rng(draw_(st.integers(0, 1 << 30)))
+    floating = dtype == "float32"
+    in_scale, hidden_scale = draw_(SCALES), draw_(st.sampled_from((1 / 128, 0.004)))
+    tensors: list[Tensor | None] = [None] * LSTM_INPUTS
+
+    def weights(place: int, columns: int) -> Tensor:
+        values = random.integers(-127, 128, (units, columns))
+        if floating:
+            return constant(f"w{place}", random.standard_normal((units, columns)), "float32")
+        return constant(f"w{place}", values, "int8", scales=(random.uniform(0.001, 0.02),))
+
+    first, second = (steps, batches) if time_major else (batches, steps)
+    tensors[0] = quantized("x", (first, second, inputs), dtype, in_scale, draw_(zero_points(dtype)))
+    for place in range(1, 5):
+        tensors[place] = weights(place, inputs)
+        tensors[place + 4] = weights(place + 4, units)
+        bias = random.integers(-3000, 3000, units) / (3000 if floating else 1)
+        scales = () if floating else (in_scale * tensors[place].scales[0],)
+        tensors[place + 11] = constant(f"b{place}", bias, BIAS[dtype], scales=scales)
+    hidden = quantized("h", (batches, units), dtype, hidden_scale, draw_(zero_points(dtype)))
+    cell_scale = 2.0 ** draw_(st.integers(-16, -9))
+    cell = quantized("c", (batches, units), "float32" if floating else "int16", cell_scale)
+    tensors[18], tensors[19] = (replace(one, variable=True) for one in (hidden, cell))
+    program = one_op(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        tuple(tensors),
+        (replace(hidden, name="y", shape=(first, second, units)),),
+        fused_activation_function="TANH",
+        cell_clip=draw_(st.sampled_from((0.0, 0.7, 10.0))),
+        time_major=time_major,
+    )
+    return case(program, rows=3, seed=draw_(st.integers(0, 1 << 30)))
+
+
+def test_lstm_has_the_bits_of_tflm_and_keeps_its_state() -> None:
+    check(draw(lstm(), nightly(60, 1500)))
+
+
+def test_float_lstm_has_the_bits_of_tflm() -> None:
+    check(draw(lstm(("float32",)), nightly(20, 500)))
