@@ -11,7 +11,14 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 REQUIRED = {item.strip() for item in os.environ.get("EC_REQUIRE", "").split(",") if item.strip()}
-PROGRAMS = {"cc": ("c++", "cc"), "espeak": ("espeak-ng",), "uv": ("uv",), "git": ("git",)}
+PROGRAMS = {
+    "cc": ("c++", "cc"),
+    "arm-gcc": ("arm-none-eabi-gcc", "arm-none-eabi-size", "make"),
+    "qemu": ("qemu-system-arm",),
+    "espeak": ("espeak-ng",),
+    "uv": ("uv",),
+    "git": ("git",),
+}
 
 
 def absent(what: str, reason: str) -> None:
@@ -26,6 +33,11 @@ def need(what: str) -> None:
     missing = [program for program in PROGRAMS[what] if shutil.which(program) is None]
     if missing:
         absent(what, f"{' and '.join(missing)} not found on PATH")
+
+
+def nightly(ci: int, full: int) -> int:
+    """How many cases to run: `ci`, or `full` where EC_NIGHTLY=1."""
+    return full if os.environ.get("EC_NIGHTLY") == "1" else ci
 
 
 @pytest.fixture(scope="session")

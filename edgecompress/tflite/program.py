@@ -317,7 +317,7 @@ class Program:
             for _ in range(_REACH):
                 if current is None:
                     break
-                layer = _layer(self.tensors[current.outputs[0]].name) if current.outputs else ""
+                layer = layer_in(self.tensors[current.outputs[0]].name) if current.outputs else ""
                 if layer:
                     return layer
                 current = step(current)
@@ -336,7 +336,8 @@ _INNER = frozenset({"batchnorm", "Tensordot", "ReadVariableOp", "moments"})
 _NAMELESS = re.compile(r"(Stateful)?PartitionedCall|Identity|tfl\.|arith\.")
 
 
-def _layer(name: str) -> str:
+def layer_in(name: str) -> str:
+    """The Keras layer that a tensor's name tells of, "" where it tells of none."""
     paths = [part.split("/") for part in name.split(";") if "/" in part]
     if not paths:
         return "" if _NAMELESS.match(name) or ";" in name else name

@@ -26,7 +26,8 @@ from edgecompress.errors import (
 )
 from edgecompress.tflite import DTYPES, Op, Options, Program, Tensor, read
 from edgecompress.tflite.lifetimes import lifetimes, live_bytes
-from edgecompress.tflite.operators import ARITY, ENUMS, KINDS, OPTIONS, OPTIONS_OF, Field
+from edgecompress.tflite.operators import KINDS, OPTIONS
+from tests.strategies import single_ops
 from tests.tflite_builder import activation, build, constant, conv_net, options
 
 NET = conv_net()
@@ -48,34 +49,6 @@ def test_reads_what_the_public_schema_wrote(variant: dict[str, Any]) -> None:
     file = build(program)
     assert read(file).edit() == program
     assert read(file).file == file
-
-
-def _values(field: Field) -> st.SearchStrategy[Any]:
-    floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
-    by_type: dict[str, st.SearchStrategy[Any]] = {
-        "bool": st.booleans(),
-        "i8": st.integers(-128, 127),
-        "i32": st.integers(-(2**31), 2**31 - 1),
-        "u32": st.integers(0, 2**32 - 1),
-        "i64": st.integers(-(2**63), 2**63 - 1),
-        "f32": floats,
-        "[i32]": st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4).map(tuple),
-        "[u8]": st.lists(st.integers(0, 255), max_size=4).map(tuple),
-        "[f32]": st.lists(floats, max_size=4).map(tuple),
-        "str": st.text(max_size=8).filter(lambda text: "\x00" not in text),
-    }
-    return by_type[field.type] if field.type in by_type else st.sampled_from(ENUMS[field.type])
-
-
-@st.composite
-def single_ops(draw: st.DrawFn) -> Program:
-    kind = draw(st.sampled_from([kind for kind in KINDS if kind != "CUSTOM"]))
-    fields = [field for field in OPTIONS.get(OPTIONS_OF[kind] or "", ()) if field is not None]
-    chosen = Options({field.name: draw(_values(field)) for field in fields})
-    count = ARITY[kind].least if kind in ARITY else 1
-    op = Op(kind, (0,) * count, (1,), chosen, version=draw(st.integers(1, 9)))
-    tensors = (activation("x", 1, 4), activation("y", 1, 4))
-    return Program(tensors, (op,), (0,), (1,))
 
 
 @settings(max_examples=150, deadline=None)
