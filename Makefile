@@ -1,12 +1,12 @@
 # Every target is one line that calls the command line or the test runner; .venv makes itself.
 MODEL ?= kws
-BOARD ?= nano33
+BOARD ?= qemu_m4
 RUNS ?= 3
 ARGS ?=
 EC = .venv/bin/edgecompress
 PY = .venv/bin/python
 
-.PHONY: help compress flash measure report pull train test lint bench clean
+.PHONY: help compress build flash measure doctor tools report pull train test lint bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -14,11 +14,17 @@ help: ## this list
 compress: .venv/.ready ## prune, quantise, convert and prove MODEL (a zoo name or a file)
 	@$(EC) compress $(MODEL) $(ARGS)
 
-flash: .venv/.ready ## put MODEL on BOARD, run it and read the measurement back
+build: .venv/.ready tools ## firmware of MODEL for BOARD, and what it takes of flash and RAM
+	@$(EC) build $(MODEL) --board $(BOARD) $(ARGS)
+
+flash: .venv/.ready tools ## put MODEL on BOARD, run it and read the measurement back
 	@$(EC) flash $(MODEL) --board $(BOARD) $(ARGS)
 
-measure: .venv/.ready ## latency, per-operator profile and accuracy of MODEL on BOARD
+measure: .venv/.ready tools ## what an inference of MODEL takes on BOARD, operator by operator
 	@$(EC) measure $(MODEL) --board $(BOARD) --runs $(RUNS) $(ARGS)
+
+doctor: .venv/.ready ## what this machine lacks for the boards, and how to get it
+	@$(EC) doctor $(ARGS)
 
 report: .venv/.ready ## print the report of the last run of MODEL and check its budget
 	@$(EC) report $(MODEL) $(ARGS)
@@ -29,7 +35,7 @@ pull: .venv/.ready ## fetch a zoo model's public files by pinned SHA-256
 train: .venv/.ready ## train a zoo model afresh
 	@$(EC) train $(MODEL) $(ARGS)
 
-test: .venv/.ready ## the tests; what is missing on this machine is skipped with a reason
+test: .venv/.ready tools ## the tests; what is missing on this machine is skipped with a reason
 	@$(PY) -m pytest $(ARGS)
 
 lint: .venv/.ready ## ruff and mypy
@@ -40,6 +46,9 @@ bench: .venv/.ready ## the tables of docs/benchmarks.md
 
 clean: ## remove build products (the environment stays)
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+tools: ## the compilers and the emulator, where they may be installed
+	@scripts/tools.sh
 
 .venv/.ready: requirements.lock pyproject.toml scripts/env.sh
 	@scripts/env.sh

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import edgecompress
-from edgecompress.errors import EdgeCompressError, UnsupportedError
+from edgecompress.errors import EdgeCompressError, ToolError
 from edgecompress.progress import Progress, silent
-from edgecompress.vocabulary import METRICS, MODES, SCORE_NAMES
+from edgecompress.vocabulary import BACKENDS, METRICS, MODES, SCORE_NAMES
 
 if TYPE_CHECKING:
+    from edgecompress.artifact import Artifact
+    from edgecompress.firmware import Image
     from edgecompress.report import Report
 
 BUG, INTERRUPTED = 70, 130
@@ -174,11 +176,95 @@ def train(args: argparse.Namespace, terminal: Terminal) -> None:
     terminal.say(f"{args.model}: trained; the weights are in {zoo.folder(args.model)}")
 
 
-def board(args: argparse.Namespace, terminal: Terminal) -> None:
-    raise UnsupportedError(
-        f"{args.command}: board {args.board}: this version builds no firmware itself; add the"
-        f" sources that compress writes (build/{args.model}/tflm/) to your TFLite Micro project"
-    )
+def build(args: argparse.Namespace, terminal: Terminal) -> None:
+    _, _, image = _image(args, terminal)
+    if args.json:
+        terminal.say(json.dumps(image.table(), indent=1))
+        return
+    terminal.say(f"{image.name}, backend {image.backend}, on {image.board.id}: {image.elf}")
+    if image.footprint is None:
+        terminal.say("a program of this computer: its size says nothing about a board")
+    else:
+        terminal.table(image.HEADINGS, image.rows(), words=2)
+
+
+def flash(args: argparse.Namespace, terminal: Terminal) -> None:
+    args.runs, args.samples, args.data = 1, None, None
+    _measure(args, terminal, profile=False)
+
+
+def measure(args: argparse.Namespace, terminal: Terminal) -> None:
+    _measure(args, terminal, profile=True)
+
+
+def _image(args: argparse.Namespace, terminal: Terminal) -> tuple[Artifact, Path, Image]:
+    """The compressed model, its run directory, and the image built of it."""
+    from edgecompress import boards, deployment
+
+    board = boards.load(args.board)
+    artifact, folder = deployment.find(args.model)
+    folder = args.out or folder
+    with terminal.bars() as progress:
+        image = deployment.build(
+            artifact, board=board, backend=args.backend, out=folder, progress=progress
+        )
+    return artifact, folder, image
+
+
+def _measure(args: argparse.Namespace, terminal: Terminal, *, profile: bool) -> None:
+    from edgecompress import deployment, measurement
+
+    samples = deployment.samples(args.model, data=args.data, count=args.samples)
+    artifact, folder, image = _image(args, terminal)
+    with terminal.bars() as progress:
+        run = measurement.measure(
+            image,
+            model=artifact.need_tflite(args.command),
+            inputs=None if samples is None else samples.split.x,
+            runs=args.runs,
+            profile=profile,
+            progress=progress,
+        )
+    measurement.save(run, folder)
+    judged = None if samples is None else samples.judge(run.values)
+    if args.json:
+        accuracy = None if judged is None else asdict(judged)
+        terminal.say(json.dumps({**run.table(), "accuracy": accuracy}, indent=1))
+        return
+    terminal.say(f"{run.name}, backend {run.backend}, on {run.board}")
+    if run.ops:
+        terminal.table(run.headings, run.rows(), words=3)
+    for line in run.lines():
+        terminal.say(line)
+    if judged is not None:
+        terminal.say(str(judged))
+
+
+def boards(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress import boards
+
+    found = [boards.load(name) for name in boards.names()]
+    if args.json:
+        terminal.say(json.dumps([asdict(board) for board in found], indent=1))
+        return
+    rows = [(board.id, board.title, board.unit, board.memory) for board in found]
+    terminal.table(("board", "what", "measures", "memory"), rows, words=4)
+
+
+def doctor(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress import doctor
+
+    found = doctor.examine(args.board)
+    if args.json:
+        terminal.say(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        rows = [
+            (one.board, one.tool, one.purpose, "found" if one.found else f"missing: {one.fix}")
+            for one in found
+        ]
+        terminal.table(("board", "tool", "what for", "here"), rows, words=4)
+    if not all(one.found for one in found):
+        raise ToolError(f"tools are missing; this gets them: {doctor.remedy(found)}")
 
 
 def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -210,10 +296,15 @@ MODEL = ("model", {"metavar": "MODEL", "help": "a name of the zoo"})
 FILE = {"help": "a name of the zoo, a .keras, .h5 or .tflite, a SavedModel or a run directory"}
 BUDGET = ("--budget", {"type": Path, "help": "budget.toml (default: the zoo model's)"})
 SEED = ("--seed", {"type": int, "help": "of every random choice"})
+COMPRESSED = (
+    "model",
+    {"metavar": "MODEL", "help": "a model that was compressed, a run directory or a .tflite"},
+)
 BOARD = (
-    ("model", {"metavar": "MODEL", "help": "the model's name"}),
-    ("--board", {"required": True, "help": "the board's name"}),
-    ("--runs", {"type": int, "default": 3, "help": "how many inferences"}),
+    COMPRESSED,
+    ("--board", {"required": True, "help": "the board's name (see boards)"}),
+    ("--backend", {"choices": BACKENDS, "default": "aot", "help": "default: aot"}),
+    ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
 )
 Options: TypeAlias = tuple[tuple[str, dict[str, Any]], ...]
 JSON = ("--json", {"action": "store_true", "help": "the answer as JSON on stdout"})
@@ -262,8 +353,25 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
     "models": (models, "list the zoo", (JSON,)),
     "pull": (pull, "fetch a zoo model's public files by pinned SHA-256", (MODEL,)),
     "train": (train, "train a zoo model afresh", (MODEL, SEED)),
-    "flash": (board, "put a model on a board, run it, read the measurement back", BOARD),
-    "measure": (board, "latency, per-operator profile and accuracy on a board", BOARD),
+    "build": (build, "firmware for a board, and what it takes", (*BOARD, JSON)),
+    "flash": (flash, "put a model on a board, run it, read the measurement back", (*BOARD, JSON)),
+    "measure": (
+        measure,
+        "what an inference takes on a board, by operator; accuracy on the board",
+        (
+            *BOARD,
+            ("--runs", {"type": int, "default": 3, "help": "timed inferences (default 3)"}),
+            ("--samples", {"type": int, "help": "samples to judge the accuracy on"}),
+            ("--data", {"type": Path, "help": ".npz with x and y (default: the zoo model's)"}),
+            JSON,
+        ),
+    ),
+    "boards": (boards, "list the boards", (JSON,)),
+    "doctor": (
+        doctor,
+        "what this machine lacks for the boards, and how to get it",
+        (("--board", {"help": "look at this board alone"}), JSON),
+    ),
 }
 
 

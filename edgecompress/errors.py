@@ -6,6 +6,8 @@ EdgeCompressError                 exit 1
 ├── ModelFileError                unreadable, truncated, unsafe or non-finite model file
 ├── StageOrderError               a stage was called too early or too late
 ├── ToolError                     command, exit status, last lines
+├── DeviceError                   board, port, phase (build, flash, connect, run), code it reports
+├── MeasurementError              no or zero ticks, another model, a damaged line, no end
 └── BudgetExceeded                exit 3: every broken limit, not only the first
 
 A message is one line: what is wrong, where, and how to fix it.
@@ -40,6 +42,14 @@ class StageOrderError(EdgeCompressError):
 
 class ToolError(EdgeCompressError):
     """An external program or worker process failed."""
+
+
+class DeviceError(EdgeCompressError):
+    """A board, an emulated one included, that does not start, answer or work."""
+
+
+class MeasurementError(EdgeCompressError):
+    """What a board sent cannot be trusted as a measurement."""
 
 
 class BudgetExceeded(EdgeCompressError):

@@ -41,3 +41,18 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """`text` (UTF-8) at `path`, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def write_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder beside `path`, then rename it to `path`.
+
+    When `write` fails, an earlier folder at `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
+        fresh, old = Path(temporary) / "new", Path(temporary) / "old"
+        fresh.mkdir()
+        write(fresh)
+        if path.is_dir():
+            path.rename(old)
+        fresh.rename(path)

@@ -20,3 +20,6 @@ KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 """The reference kernels of a runtime, or its default ones."""
 IoType = Literal["int8", "uint8", "int16", "float32"]
 """Element types of a model's inputs and outputs."""
+
+Backend = Literal["aot", "tflm"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)

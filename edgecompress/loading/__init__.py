@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from edgecompress.loading.files import load
+from edgecompress.loading.files import load, load_flatbuffer
 
-__all__ = ["load"]
+__all__ = ["load", "load_flatbuffer"]

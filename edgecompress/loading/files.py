@@ -96,13 +96,32 @@ def load(path: str | Path, *, name: str | None = None) -> Artifact:
     return Artifact(name, keras=model)
 
 
-def _run_directory(folder: Path, name: str | None) -> Artifact:
-    record = build(
+def load_flatbuffer(path: Path) -> Artifact:
+    """The quantised model in `path`, a `.tflite` or a run directory, without its Keras model.
+
+    Like `load`, but TensorFlow and Keras stay out of it. Raises ModelFileError for a file that is
+    missing or damaged, and for a run directory without a quantised model.
+    """
+    if not (path / STEPS).is_file():
+        return load(path)
+    record = _record(path)
+    flatbuffer = _recorded(path, record, FLATBUFFER)
+    if flatbuffer is None:
+        raise ModelFileError(f"{path}: holds no {FLATBUFFER}; compress again")
+    return Artifact(record.name, tflite=load(flatbuffer).tflite, steps=record.steps)
+
+
+def _record(folder: Path) -> _Record:
+    return build(
         _Record,
         _json((folder / STEPS).read_bytes(), str(folder / STEPS)),
         where=str(folder / STEPS),
         error=ModelFileError,
     )
+
+
+def _run_directory(folder: Path, name: str | None) -> Artifact:
+    record = _record(folder)
     if not {KERAS_FILE, FLATBUFFER} & record.sha256.keys():
         raise ModelFileError(f"{folder}: holds no model; run the compression again")
     keras_file, flatbuffer = (_recorded(folder, record, each) for each in (KERAS_FILE, FLATBUFFER))

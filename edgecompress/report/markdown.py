@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecompress.report.boards import BoardRow
 from edgecompress.report.report import AccuracyRow, Change, LayerRow, Proof, Report
 from edgecompress.vocabulary import Metric
 
 Row = tuple[str, str, str, str]
 HEADINGS: Row = ("", "before", "after", "change")
 NONE = "not measured"
+BOARD_HEADINGS = (
+    "board",
+    "backend",
+    "flash bytes",
+    "RAM bytes",
+    "arena bytes",
+    "stack bytes",
+    "per inference",
+    "spread in runs (source)",
+    "est. Cortex-M4 cycles",
+    "outputs equal / 1 LSB / further",
+)
+BOARD_NOTE = (
+    "Flash and RAM are those of the whole image; the stack, its deepest, is not part of the RAM."
+    " Estimated cycles are a model with zero wait states, not a measurement. Outputs are compared"
+    " with the TFLM interpreter's."
+)
 
 
 def rows(report: Report) -> list[Row]:
@@ -60,6 +78,9 @@ def render(report: Report) -> str:
     ]
     if report.budget:
         blocks += ["## Budget", "\n".join(f"- {line}" for line in budget_lines(report))]
+    if report.boards:
+        blocks += ["## On boards", _table(BOARD_HEADINGS, [board(row) for row in report.boards])]
+        blocks += [BOARD_NOTE]
     if any(row.pruned is not None or row.tflm is not None for row in report.accuracy):
         blocks += ["## Accuracy by stage", _stages(report)]
     if report.layers:
@@ -72,6 +93,21 @@ def render(report: Report) -> str:
         blocks += ["## Steps", "\n".join(listed)]
     listed = [f"- {tool}: {version}" for tool, version in report.tools.items()]
     return "\n\n".join([*blocks, "## Tools", "\n".join(listed)]) + "\n"
+
+
+def board(row: BoardRow) -> tuple[str, ...]:
+    """One board and backend under BOARD_HEADINGS."""
+    timing, bits = row.timing, row.outputs
+    cycles = timing is not None and timing.cycles_lo is not None
+    return (
+        row.board,
+        row.backend,
+        *(NONE if n is None else f"{n:,}" for n in (row.flash, row.ram, row.arena, row.stack)),
+        NONE if timing is None else f"{timing.per_inference:,} {timing.unit}",
+        "" if timing is None else f"{timing.spread:,} in {timing.runs} ({timing.source})",
+        f"{timing.cycles_lo:,} to {timing.cycles_hi:,}" if timing and cycles else "",
+        NONE if bits is None else f"{bits.exact:,} / {bits.off_by_one:,} / {bits.mismatch:,}",
+    )
 
 
 def _count(label: str, change: Change) -> Row:
@@ -88,10 +124,10 @@ def _accuracy(row: AccuracyRow) -> Row:
     drop = row.drop
     change = "" if drop is None else _drop(drop, row.metric)
     label = f"{row.metric} {row.split} ({row.samples:,} samples)"
-    return (label, _metric(row.float, row.metric), _metric(row.compressed, row.metric), change)
+    return (label, formatted(row.float, row.metric), formatted(row.compressed, row.metric), change)
 
 
-def _metric(value: float | None, metric: Metric) -> str:
+def formatted(value: float | None, metric: Metric) -> str:
     if value is None:
         return NONE
     return {"top1": f"{value:.2%}", "auc": f"{value:.4f}", "mse": f"{value:.6g}"}[metric]
@@ -117,10 +153,10 @@ def _stages(report: Report) -> str:
     table = [
         (
             row.split,
-            _metric(row.float, row.metric),
-            _metric(row.pruned, row.metric),
-            _metric(row.compressed, row.metric),
-            NONE if row.tflm is None else f"{_metric(row.tflm, row.metric)} ({row.tflm_samples})",
+            formatted(row.float, row.metric),
+            formatted(row.pruned, row.metric),
+            formatted(row.compressed, row.metric),
+            NONE if row.tflm is None else f"{formatted(row.tflm, row.metric)} ({row.tflm_samples})",
         )
         for row in report.accuracy
     ]

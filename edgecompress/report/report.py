@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Literal
 
 from edgecompress.artifact import Json, Step
-from edgecompress.errors import BudgetExceeded, EdgeCompressError
+from edgecompress.errors import BudgetExceeded
 from edgecompress.files import write_text
 from edgecompress.recipe import Budget
+from edgecompress.report.boards import BoardRow
+from edgecompress.report.checks import ReportError, at_least
 from edgecompress.strict import TOO_DEEP, build
 from edgecompress.vocabulary import Metric
 
 Number = float
-
-
-class ReportError(EdgeCompressError):
-    """A report file that is missing, damaged or of another schema."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Change:
     after: int | None
 
     def __post_init__(self) -> None:
-        _at_least(0, before=self.before, after=self.after)
+        at_least(0, before=self.before, after=self.after)
 
     @property
     def ratio(self) -> float | None:
@@ -79,7 +77,7 @@ class AccuracyRow:
     tflm_samples: int | None
 
     def __post_init__(self) -> None:
-        _at_least(1, samples=self.samples, tflm_samples=self.tflm_samples)
+        at_least(1, samples=self.samples, tflm_samples=self.tflm_samples)
         if (self.tflm is None) != (self.tflm_samples is None):
             raise ReportError("tflm and tflm_samples: one is given without the other")
         if self.tflm_samples is not None and self.tflm_samples > self.samples:
@@ -114,7 +112,7 @@ class Difference:
     max_diff: float
 
     def __post_init__(self) -> None:
-        _at_least(1, mismatch=self.mismatch)
+        at_least(1, mismatch=self.mismatch)
         if self.mismatch > self.elements:
             raise ReportError(f"mismatch = {self.mismatch}: more than {self.elements} elements")
 
@@ -137,9 +135,9 @@ class Proof:
     differs_at: Difference | None = None
 
     def __post_init__(self) -> None:
-        _at_least(1, samples=self.samples, elements=self.elements)
+        at_least(1, samples=self.samples, elements=self.elements)
         counts = {"exact": self.exact, "off_by_one": self.off_by_one, "mismatch": self.mismatch}
-        _at_least(0, **counts, max_diff=self.max_diff)
+        at_least(0, **counts, max_diff=self.max_diff)
         if sum(counts.values()) != self.elements:
             added = " + ".join(counts)
             raise ReportError(f"elements = {self.elements}: {added} is {sum(counts.values())}")
@@ -197,6 +195,7 @@ class Report:
     layers: tuple[LayerRow, ...]
     unsupported: tuple[str, ...]
     budget: tuple[Verdict, ...] = ()
+    boards: tuple[BoardRow, ...] = ()
     schema: Literal[1] = 1
 
     def judged(self, budget: Budget) -> Report:
@@ -265,13 +264,6 @@ class Report:
 
         write_text(folder / "report.json", self.to_json())
         write_text(folder / "report.md", render(self))
-
-
-def _at_least(least: int, **values: int | None) -> None:
-    """ReportError unless each of the values that were measured is `least` or more."""
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise ReportError(f"{name} = {value}: it must be {least} or more")
 
 
 def _figure(text: str) -> float:

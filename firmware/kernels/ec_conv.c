@@ -126,23 +126,6 @@ static void ec_expand_any(const ec_conv_t *p, const int8_t *in, ec_conv_place_t 
     ec_expand(to, bytes, steps);
 }
 
-/* One channel of both pixels; `second` is stored first, for `first` may be the same place. */
-EC_INLINE void ec_store(const ec_conv_t *p, int32_t channel, uint32_t a, uint32_t b,
-                        int8_t *first, int8_t *second)
-{
-    const int32_t multiplier = p->multipliers[channel];
-    const int32_t right = p->shifts[channel];
-    const int32_t rounding = ec_rounding_of(p->out_zero, right);
-    int32_t x = ec_saturate_s8(ec_requantize_right((int32_t)a, multiplier, rounding, right));
-    int32_t y = ec_saturate_s8(ec_requantize_right((int32_t)b, multiplier, rounding, right));
-    if (p->limited) {
-        x = ec_clamp(x, p->low, p->high);
-        y = ec_clamp(y, p->low, p->high);
-    }
-    *second = (int8_t)y;
-    *first = (int8_t)x;
-}
-
 /* Accumulators of two pixels (a, b) and two channels (u, v). */
 typedef struct {
     uint32_t au;
@@ -213,6 +196,41 @@ static inline void ec_steps(ec_sums_t *sums, const uint32_t *acts, const uint32_
 #define EC_NIBBLES_LOW(word) (((word) << 4) & 0xF0F0F0F0u)
 #define EC_NIBBLES_HIGH(word) ((word) & 0xF0F0F0F0u)
 
+/* One channel's results for both pixels. */
+EC_INLINE void ec_scale(const ec_conv_t *p, int32_t channel, uint32_t a, uint32_t b, int32_t *x,
+                        int32_t *y)
+{
+    const int32_t multiplier = p->multipliers[channel];
+    const int32_t right = p->shifts[channel];
+    const int32_t rounding = ec_rounding_of(p->out_zero, right);
+    *x = ec_saturate_s8(ec_requantize_right((int32_t)a, multiplier, rounding, right));
+    *y = ec_saturate_s8(ec_requantize_right((int32_t)b, multiplier, rounding, right));
+}
+
+/* Stores one channel (`alone`) or two of both pixels; the second pixel comes before the first, for
+ * they may be the same. Nothing is stored before all is computed: a store through int8_t may change
+ * any parameter, as far as the compiler knows. */
+EC_INLINE void ec_store(const ec_conv_t *p, int32_t channel, ec_sums_t sums, int8_t *first,
+                        int8_t *second, const int alone)
+{
+    int32_t au, av = 0, bu, bv = 0;
+    ec_scale(p, channel, sums.au, sums.bu, &au, &bu);
+    if (!alone) {
+        EC_ORDER(au, channel);
+        ec_scale(p, channel + 1, sums.av, sums.bv, &av, &bv);
+    }
+    if (p->limited) {
+        au = ec_clamp(au, p->low, p->high);
+        av = ec_clamp(av, p->low, p->high);
+        bu = ec_clamp(bu, p->low, p->high);
+        bv = ec_clamp(bv, p->low, p->high);
+    }
+    second[0] = (int8_t)bu;
+    if (!alone) second[1] = (int8_t)bv;
+    first[0] = (int8_t)au;
+    if (!alone) first[1] = (int8_t)av;
+}
+
 /* One channel (`alone`) or two of both pixels; returns the weights that follow. */
 EC_INLINE const uint32_t *ec_channels(const ec_conv_t *p, const uint32_t *acts,
                                       const uint32_t *weights, int32_t channel, int8_t *first,
@@ -244,8 +262,7 @@ EC_INLINE const uint32_t *ec_channels(const ec_conv_t *p, const uint32_t *acts,
     } else {
         ec_steps(&sums, acts, weights, end);
     }
-    ec_store(p, channel, sums.au, sums.bu, first, second);
-    if (!alone) ec_store(p, channel + 1, sums.av, sums.bv, first + 1, second + 1);
+    ec_store(p, channel, sums, first, second, alone);
     return end;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import strategies as st
 
 from edgecompress import memory
-from edgecompress.tflite import Program
+from edgecompress.backends.aot.schedule import schedule
+from edgecompress.tflite import Op, Program
 from tests.aot_harness import case, check, draw
 from tests.conftest import nightly
-from tests.tflite_builder import constant, one_op, quantized
+from tests.tflite_builder import constant, one_op, options, quantized, with_file
 
 Draw = st.DrawFn
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
@@ -229,3 +231,55 @@ def test_output_over_input_gives_the_same_bits(
     programs = [p for made in KINDS.values() for p in draw(made(), each, seed=7)]
     monkeypatch.setattr(memory, "plan", _at_limit(direction))
     check([case(program, seed=seed) for seed, program in enumerate(programs)])
+
+
+def _padded(program: Program, amounts: Any, kind: str, *, value: int = 0) -> Program:
+    """`program`, a VALID convolution, behind a padding by `amounts` (4 pairs)."""
+    (op,) = program.ops
+    inner = program.tensors[op.inputs[0]]
+    shape = tuple(n - sum(pair) for n, pair in zip(inner.shape, amounts, strict=True))
+    count = len(program.tensors)
+    outer = quantized("outer", shape, inner.dtype, *inner.scales, *inner.zero_points)
+    added = [outer, constant("amounts", np.asarray(amounts), "int32")]
+    if kind == "PADV2":
+        filled = constant("value", [value], inner.dtype, scales=inner.scales)
+        added.append(replace(filled, zero_points=inner.zero_points))
+    pad = Op(kind, (count, *range(count + 1, count + len(added))), op.inputs[:1], options(kind))
+    tensors = (*program.tensors, *added)
+    return with_file(Program(tensors, (pad, op), (count,), program.outputs))
+
+
+@st.composite
+def paddings(draw: Draw) -> tuple[Program, bool]:
+    """A padding and a convolution, and whether the one becomes part of the other."""
+    made = st.one_of(convolutions(), depthwise())
+    program = draw(made.filter(lambda p: p.ops[0].options["padding"] == "VALID"))
+    inner = program.tensors[program.ops[0].inputs[0]]
+    amounts = [(0, 0)]
+    for size in inner.shape[1:3]:
+        before = draw(st.integers(0, min(size - 1, 3)))
+        amounts.append((before, draw(st.integers(0, min(size - 1 - before, 3)))))
+    amounts.append((0, 0))
+    kind = draw(st.sampled_from(["PAD", "PAD", "PADV2"]))
+    if kind == "PAD" or inner.dtype != "int8":
+        return _padded(program, amounts, "PAD"), True
+    zero = inner.zero_points[0]
+    value = draw(st.sampled_from([zero, zero, zero - 1 if zero > 0 else zero + 1]))
+    return _padded(program, amounts, kind, value=value), value == zero
+
+
+def test_padding_becomes_part_of_the_convolution() -> None:
+    found = draw(paddings(), nightly(60, 1200))
+    for program, fused in found:
+        assert len(schedule(program).ops) == (1 if fused else 2)
+    check([case(program, seed=seed) for seed, (program, _) in enumerate(found)])
+
+
+def test_padding_that_others_read_stays() -> None:
+    program, _ = draw(paddings().filter(lambda found: found[1]), 1)[0]
+    pad, op = program.ops
+    both = with_file(
+        Program(program.tensors, program.ops, program.inputs, (*program.outputs, *pad.outputs))
+    )
+    assert [one.kind for one in schedule(both).ops] == [pad.kind, op.kind]
+    check([case(both)])

@@ -274,9 +274,10 @@ def tightest(program: Program, *, reverse: bool, closer: int = 0) -> Schedule:
             written = any(target in call.outputs for call in others[:place])
             if lead is None or read or written or source not in sizes:
                 continue
-            offsets = {source: lead - closer, target: 0}
+            offsets = {source: 16 + lead - closer, target: 16}
             if reverse:
-                offsets = {source: 0, target: lead - closer + sizes[source] - sizes[target]}
+                start = 16 + lead - closer + sizes[source] - sizes[target]
+                offsets = {source: 16, target: start}
             end = max(offsets[index] + sizes[index] for index in offsets)
             for index in planned.offsets.keys() - offsets.keys():
                 offsets[index] = end = -(-end // 16) * 16

@@ -415,11 +415,21 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
         1,
         "F/run/report.json: missing key sha256",
     ),
-    "board: not supported": (
-        words("flash", "kws", "--board", "nano33"),
+    "board: unknown": (
+        words("flash", "kws", "--board", "nano34"),
+        2,
+        "board 'nano34': no such board; there is host, qemu_m3, qemu_m4, qemu_m55",
+    ),
+    "board: model not compressed": (
+        words("build", "kwss", "--board", "host"),
         1,
-        "flash: board nano33: this version builds no firmware itself; add the sources that compress"
-        " writes (build/kws/tflm/) to your TFLite Micro project",
+        "kwss: no build/kwss/model.tflite yet; run `edgecompress compress kwss` first, or give a"
+        " .tflite (the zoo has kws, mlperf_ic, mlperf_kws)",
+    ),
+    "board: no data to judge on": (
+        words("measure", "m.tflite", "--board", "host", "--samples", "3"),
+        2,
+        "m.tflite: no data to judge it on; give --data my.npz (x, y)",
     ),
     "zoo: unknown model": (
         words("pull", "kwss"),

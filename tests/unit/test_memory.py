@@ -136,7 +136,7 @@ def optimum(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], most: int) -
             if not mask & taken:
                 yield from layouts([*offsets, at], [*masks, mask], limit)
 
-    while (smaller := next(layouts([], [], most - 1), None)) is not None:
+    while most and (smaller := next(layouts([], [], most - 1), None)) is not None:
         most = smaller
     return most
 

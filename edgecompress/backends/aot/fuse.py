@@ -46,7 +46,9 @@ def fuse_pads(program: Program) -> Program:
 
 def _padding(program: Program, op: Op) -> _Padding | None:
     """What `op` adds to a map where it is a padding that can be fused, else None."""
-    if op.kind not in ("PAD", "PADV2") or len(op.outputs) != 1 or min(op.inputs[:2]) < 0:
+    if op.kind not in ("PAD", "PADV2") or len(op.inputs) < 2 or len(op.outputs) != 1:
+        return None
+    if min(op.inputs[:2]) < 0:
         return None
     data, amounts = (program.tensors[index] for index in op.inputs[:2])
     result = program.tensors[op.outputs[0]]

@@ -1,0 +1,119 @@
+"""From a compressed model to a board: find the model, generate its sources, build the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecompress import firmware, loading, zoo
+from edgecompress.artifact import FLATBUFFER, STEPS, Artifact
+from edgecompress.backends import aot, tflm
+from edgecompress.boards import Board
+from edgecompress.data import Split, load_npz
+from edgecompress.errors import ConfigError, StageOrderError
+from edgecompress.evaluation import score
+from edgecompress.firmware import Image
+from edgecompress.progress import Progress, silent
+from edgecompress.report.markdown import formatted
+from edgecompress.tflite import read
+from edgecompress.vocabulary import Backend, Metric
+
+RUNS = Path("build")
+"""Where run directories are made unless the user names another place."""
+
+_GENERATE: Mapping[Backend, Callable[..., dict[str, str]]] = {
+    "aot": aot.generate,
+    "tflm": tflm.generate,
+}
+
+
+def find(model: str) -> tuple[Artifact, Path]:
+    """The compressed model that `model` names, and its run directory.
+
+    `model` is a `.tflite`, a run directory, or the name of a run: its directory is build/MODEL.
+    The artifact comes without its Keras model. Raises StageOrderError for a model that was not
+    compressed yet, ModelFileError for a damaged one.
+    """
+    path = Path(model)
+    if path.suffix.lower() == ".tflite":
+        artifact = loading.load_flatbuffer(path)
+        return artifact, RUNS / artifact.name
+    folder = path if (path / STEPS).is_file() else RUNS / path.stem
+    if not (folder / FLATBUFFER).is_file():
+        raise StageOrderError(
+            f"{model}: no {folder / FLATBUFFER} yet; run `edgecompress compress {model}` first, or"
+            f" give a .tflite (the zoo has {', '.join(zoo.names())})"
+        )
+    return loading.load_flatbuffer(folder), folder
+
+
+def build(
+    artifact: Artifact,
+    *,
+    board: str | Board,
+    backend: Backend = "aot",
+    out: Path | None = None,
+    progress: Progress = silent,
+) -> Image:
+    """The firmware image of a quantised model for `board`, in <out>/<board>-<backend>/.
+
+    `out` is build/<name> unless given. Raises StageOrderError for a model that is not quantised
+    yet, UnsupportedError for operators that the backend lacks, and the errors of `firmware.build`.
+    """
+    return firmware.build(
+        _GENERATE[backend](read(artifact.need_tflite("build")), name=artifact.name),
+        board=board,
+        backend=backend,
+        out=RUNS / artifact.name if out is None else out,
+        name=artifact.name,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Rows to judge a board's outputs on: `split`, by `metric`."""
+
+    split: Split
+    metric: Metric
+
+    def judge(self, values: npt.NDArray[Any]) -> Judged:
+        """The score of `values` (N, *output_shape), real numbers; errors as of `score`."""
+        return Judged(self.metric, len(self.split), score(values, self.split, metric=self.metric))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a board's outputs are worth: `value` in `metric`, over `samples` rows."""
+
+    metric: Metric
+    samples: int
+    value: float
+
+    def __str__(self) -> str:
+        value = formatted(self.value, self.metric)
+        return f"{self.metric} on the board: {value} ({self.samples:,} samples)"
+
+
+def samples(model: str, *, data: Path | None, count: int | None) -> Samples | None:
+    """`count` rows (None: all) to judge `model` on, evenly spread over its test split.
+
+    They come from the .npz `data`, or from the zoo's model; None where neither data nor count is
+    given. Raises ConfigError for a count below 1 and a model without data, and the errors of
+    `load_npz` and `zoo.dataset`.
+    """
+    if data is None and count is None:
+        return None
+    if count is not None and count < 1:
+        raise ConfigError(f"samples: {count}; judge at least 1")
+    if data is None and model not in zoo.names():
+        raise ConfigError(f"{model}: no data to judge it on; give --data my.npz (x, y)")
+    found = zoo.dataset(model) if data is None else load_npz(data)
+    rows = len(found.test)
+    kept = rows if count is None else min(rows, count)
+    return Samples(found.test.rows(np.arange(kept) * rows // kept), found.metric)

@@ -1,0 +1,159 @@
+"""Firmware in a child process: under QEMU, or as a program of this computer.
+
+The child's serial port is its standard input and output. Every wait has a limit, and no child
+outlives the `with` block that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from edgecompress.boards import Board
+from edgecompress.errors import DeviceError, MeasurementError, ToolError
+
+QEMU = "qemu-system-arm"
+TIMEOUT = 120.0
+"""Seconds to wait for a line, unless told otherwise."""
+FAULT = 99
+"""The status that emulated boards end with after a fault of the processor."""
+
+_OPTIONS = (
+    *("-icount", "shift=0"),
+    *("-display", "none", "-monitor", "none", "-serial", "stdio"),
+    *("-semihosting-config", "enable=on,target=native"),
+)
+_GRACE = 10.0
+"""Seconds for a child that closed its output to end."""
+_LINE_LIMIT = 1 << 16
+_SAID = 4
+
+
+class Child:
+    """A running board: `send` bytes to its serial port, `receive` lines from it."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], log: IO[bytes], board: str, timeout: float
+    ) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self.board = board
+        self._process = process
+        self._log = log
+        self._timeout = timeout
+        self._to, self._from = process.stdin.fileno(), process.stdout.fileno()
+        self._pending = b""
+        os.set_blocking(self._to, False)
+        os.set_blocking(self._from, False)
+
+    def send(self, data: bytes) -> None:
+        """All of `data` to the board; raises like `receive`."""
+        deadline = time.monotonic() + self._timeout
+        while data:
+            self._wait(self._to, selectors.EVENT_WRITE, deadline)
+            try:
+                data = data[os.write(self._to, data) :]
+            except BrokenPipeError:
+                raise self._ended() from None
+
+    def receive(self) -> bytes:
+        """The next line, with its end.
+
+        Raises DeviceError where the board says nothing in time or is gone, MeasurementError for a
+        line without end.
+        """
+        deadline = time.monotonic() + self._timeout
+        while b"\n" not in self._pending:
+            if len(self._pending) > _LINE_LIMIT:
+                raise MeasurementError(
+                    f"{self.board}: a line of more than {_LINE_LIMIT} bytes; is it our firmware?"
+                )
+            self._wait(self._from, selectors.EVENT_READ, deadline)
+            data = os.read(self._from, 1 << 16)
+            if not data:
+                raise self._ended()
+            self._pending += data
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line + b"\n"
+
+    def finish(self) -> None:
+        """Wait for the board to end; DeviceError unless it does so in time and with status 0."""
+        try:
+            status = self._process.wait(self._timeout)
+        except subprocess.TimeoutExpired:
+            raise DeviceError(
+                f"{self.board}: still running {self._timeout:g} s after it was asked to end"
+            ) from None
+        if status:
+            raise self._ended()
+
+    def _wait(self, file: int, event: int, deadline: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(file, event)
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise DeviceError(
+                    f"{self.board}: no answer in {self._timeout:g} s; if the model is large, allow"
+                    " more time, else the firmware hangs"
+                )
+
+    def _ended(self) -> DeviceError:
+        """The error for a board that left in the middle."""
+        try:
+            status: int | str = self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            status = "none: it closed its serial port"
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
+        said = " | ".join([line for line in lines if line][-_SAID:])
+        why = "a fault of the processor" if status == FAULT else said or "it said nothing"
+        return DeviceError(f"{self.board}: it ended in the middle with status {status}: {why}")
+
+
+def command(board: Board, elf: Path, options: Sequence[str] = ()) -> list[str]:
+    """The command that runs `elf` on `board`, QEMU's further `options` included.
+
+    `-icount shift=0`: one instruction takes 1 ns of the machine's time, whatever the host does.
+    """
+    if board.kind == "program":
+        return [str(elf.resolve()), *options]
+    machine = str(board.machine)
+    return [QEMU, "-M", machine, "-kernel", str(elf), *_OPTIONS, *options]
+
+
+@contextlib.contextmanager
+def start(command: Sequence[str], *, board: str, timeout: float = TIMEOUT) -> Iterator[Child]:
+    """The child that `command` starts; it is ended with the block, however that is left.
+
+    `board` is named in messages, `timeout` is the longest wait for one line in seconds. Raises
+    ToolError where the command cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise ToolError(
+                f"{command[0]}: {error.strerror or error}; edgecompress doctor says how to get it"
+            ) from error
+        stack.callback(_end, process)
+        yield Child(process, log, board, timeout)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    process.wait()

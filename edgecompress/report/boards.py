@@ -1,0 +1,77 @@
+"""What was measured on boards, as a report carries it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgecompress.report.checks import ReportError, at_least
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What an inference takes: `per_inference` `unit`s, the median of `runs`, as `source` counted.
+
+    `spread` is from the least to the most of them. `clock_hz` is the clock of real hardware, None
+    on an emulator. `cycles_lo` and `cycles_hi` are the ends of the estimated range of Cortex-M4
+    cycles (a model, zero wait states), None where it was not estimated.
+    """
+
+    unit: str
+    source: str
+    per_inference: int
+    spread: int
+    runs: int
+    clock_hz: int | None
+    cycles_lo: int | None
+    cycles_hi: int | None
+
+    def __post_init__(self) -> None:
+        at_least(1, per_inference=self.per_inference, runs=self.runs, clock_hz=self.clock_hz)
+        at_least(0, spread=self.spread)
+        if (self.cycles_lo is None) != (self.cycles_hi is None):
+            raise ReportError("cycles_lo and cycles_hi: one is given without the other")
+        if (self.cycles_lo or 0) > (self.cycles_hi or 0):
+            raise ReportError(f"cycles_lo = {self.cycles_lo}: more than {self.cycles_hi}")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Output elements against the TFLM interpreter's: equal, 1 LSB away, further."""
+
+    exact: int
+    off_by_one: int
+    mismatch: int
+
+    def __post_init__(self) -> None:
+        at_least(0, exact=self.exact, off_by_one=self.off_by_one, mismatch=self.mismatch)
+        at_least(1, elements=self.elements)
+
+    @property
+    def elements(self) -> int:
+        """How many elements were compared."""
+        return self.exact + self.off_by_one + self.mismatch
+
+
+@dataclass(frozen=True)
+class BoardRow:
+    """One board and backend: bytes of flash and RAM of the whole image (RAM without the stack),
+    of the arena, and of the stack at its deepest; what an inference takes; whether the bits are
+    right. None is what was not measured."""
+
+    board: str
+    backend: str
+    flash: int | None
+    ram: int | None
+    arena: int | None
+    stack: int | None
+    timing: Timing | None
+    outputs: Outputs | None
+
+    def __post_init__(self) -> None:
+        at_least(0, flash=self.flash, ram=self.ram, arena=self.arena, stack=self.stack)
+
+
+def merged(rows: tuple[BoardRow, ...], row: BoardRow) -> tuple[BoardRow, ...]:
+    """`rows` with `row` in the place of the one for its board and backend, sorted by both."""
+    others = [old for old in rows if (old.board, old.backend) != (row.board, row.backend)]
+    return tuple(sorted([*others, row], key=lambda each: (each.board, each.backend)))

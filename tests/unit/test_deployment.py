@@ -1,0 +1,114 @@
+"""From a compressed model to firmware: which model is meant, and the commands, on this computer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecompress import cli, deployment
+from edgecompress.artifact import Artifact
+from edgecompress.errors import ConfigError, ModelFileError, StageOrderError, UnsupportedError
+from tests.conftest import need
+from tests.tflite_builder import build as tflite
+from tests.tflite_builder import conv_net
+
+NET = tflite(conv_net())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with net.tflite in it."""
+    (tmp_path / "net.tflite").write_bytes(NET)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_model_is_a_file_a_run_directory_or_the_name_of_a_run() -> None:
+    artifact, folder = deployment.find("net.tflite")
+    assert (artifact.name, artifact.tflite, folder) == ("net", NET, Path("build/net"))
+    Artifact("mine", tflite=NET).save(Path("build/mine"))
+    for given in ("mine", "build/mine", "mine.keras"):
+        artifact, folder = deployment.find(given)
+        assert (artifact.name, artifact.tflite, folder) == ("mine", NET, Path("build/mine"))
+
+
+def test_a_model_that_is_not_there_or_not_whole() -> None:
+    with pytest.raises(StageOrderError, match="kws: no build/kws/model.tflite yet; run `edgecom"):
+        deployment.find("kws")
+    with pytest.raises(ModelFileError, match="gone.tflite: no such file"):
+        deployment.find("gone.tflite")
+    Artifact("mine", tflite=NET).save(Path("build/mine"))
+    Path("build/mine/model.tflite").write_bytes(NET + b"!")
+    with pytest.raises(ModelFileError, match="model.tflite: not the file that steps.json lists"):
+        deployment.find("mine")
+    Path("build/mine/steps.json").unlink()
+    with pytest.raises(ModelFileError, match="build/mine: "):
+        deployment.find("mine")
+    with pytest.raises(StageOrderError, match="build: x has no .tflite yet"):
+        deployment.build(Artifact("x"), board="host")
+
+
+def test_cpp_sources_are_not_built() -> None:
+    with pytest.raises(UnsupportedError, match="the tflm backend makes C.. for the TFLite Micro"):
+        deployment.build(Artifact("net", tflite=NET), board="host", backend="tflm")
+    assert not Path("build").exists()
+
+
+def test_samples_are_spread_over_the_data(capfd: pytest.CaptureFixture[str]) -> None:
+    x = np.arange(720 * 10, dtype=np.float32).reshape(100, 6, 6, 2) / 7200
+    np.savez("net.npz", x=x, y=np.arange(100) % 3)
+    data = Path("net.npz")
+    assert deployment.samples("net.tflite", data=None, count=None) is None
+    whole = deployment.samples("net.tflite", data=data, count=None)
+    some = deployment.samples("net.tflite", data=data, count=8)
+    assert whole is not None and some is not None
+    rows = len(whole.split)
+    assert len(some.split) == 8
+    picked = [
+        int(np.flatnonzero((whole.split.x == x).all(axis=(1, 2, 3)))[0]) for x in some.split.x
+    ]
+    assert picked == [i * rows // 8 for i in range(8)]
+    perfect = np.eye(3)[some.split.y]
+    assert str(some.judge(perfect)) == "top1 on the board: 100.00% (8 samples)"
+    with pytest.raises(ConfigError, match="samples: 0; judge at least 1"):
+        deployment.samples("net.tflite", data=data, count=0)
+    with pytest.raises(ConfigError, match="net.tflite: no data to judge it on"):
+        deployment.samples("net.tflite", data=None, count=3)
+
+
+def test_build_flash_and_measure_on_this_computer(capfd: pytest.CaptureFixture[str]) -> None:
+    need("cc")
+    assert cli.main(["build", "net.tflite", "--board", "host"]) == 0
+    assert "net, backend aot, on host: build/net/host-aot/firmware.elf" in capfd.readouterr().out
+    assert Path("build/net/host-aot/firmware.elf").is_file()
+
+    assert cli.main(["flash", "net.tflite", "--board", "host", "--json"]) == 0
+    flashed = json.loads(capfd.readouterr().out)
+    assert (flashed["name"], flashed["accuracy"], len(flashed["each_run"])) == ("net", None, 1)
+    assert flashed["ops"] == []
+
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-6, 6, (40, 6, 6, 2)).astype(np.float32)
+    np.savez("net.npz", x=x, y=generator.integers(0, 3, 40))
+    options = ["--out", "elsewhere", "--runs", "2", "--samples", "5", "--data", "net.npz"]
+    assert cli.main(["measure", "net.tflite", "--board", "host", *options]) == 0
+    out = capfd.readouterr().out
+    assert "CONV_2D" in out and "2 runs" in out
+    assert "15 of 15 equal" in out or "not compared" in out
+    assert "top1 on the board: " in out and "(5 samples)" in out
+    assert Path("elsewhere/host-aot/measurement.json").is_file()
+
+
+def test_the_footprint_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    need("arm-gcc")
+    assert cli.main(["build", "net.tflite", "--board", "qemu_m4"]) == 0
+    printed = capfd.readouterr().out
+    assert cli.main(["build", "net.tflite", "--board", "qemu_m4", "--json"]) == 0
+    table = json.loads(capfd.readouterr().out)
+    flash = table["footprint"]["flash"]
+    assert f"{flash:,}" in printed and "cost of the model" in printed
+    assert table["cost"]["flash"] == flash - table["empty"]["flash"]
+    assert table == {**json.loads(Path("build/net/qemu_m4-aot/image.json").read_text())}

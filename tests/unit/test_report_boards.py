@@ -1,0 +1,66 @@
+"""What was measured on boards, in the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecompress.report import Report, markdown
+from edgecompress.report.boards import BoardRow, Outputs, Timing, merged
+from edgecompress.report.checks import ReportError
+from tests.unit.test_report import REPORT
+
+TIMING = Timing("instructions", "counting plugin", 5345, 0, 3, None, 6142, 7825)
+ROW = BoardRow("qemu_m4", "aot", 39168, 8812, 8584, None, TIMING, Outputs(11, 1, 0))
+BARE = BoardRow("host", "aot", None, None, None, None, None, None)
+
+
+def test_rows_go_through_json_and_into_the_page(tmp_path: Path) -> None:
+    report = dataclasses.replace(REPORT, boards=(BARE, ROW))
+    report.save(tmp_path)
+    assert Report.read(tmp_path) == report
+    page = (tmp_path / "report.md").read_text()
+    assert (
+        "| qemu_m4 | aot | 39,168 | 8,812 | 8,584 | not measured | 5,345 instructions"
+        " | 0 in 3 (counting plugin) | 6,142 to 7,825 | 11 / 1 / 0 |"
+    ) in page
+    assert f"| host | aot |{' not measured |' * 5}  |  | not measured |" in page
+    assert "with zero wait states, not a measurement" in page
+    assert "latency" not in page
+    assert "On boards" not in markdown.render(REPORT)
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (lambda row: row["timing"].update(per_inference=0), "per_inference = 0: it must be 1"),
+        (lambda row: row["timing"].update(runs=0), "runs = 0: it must be 1 or more"),
+        (lambda row: row["timing"].update(spread=-1), "spread = -1: it must be 0 or more"),
+        (lambda row: row["timing"].update(clock_hz=0), "clock_hz = 0: it must be 1 or more"),
+        (lambda row: row["timing"].update(cycles_lo=None), "one is given without the other"),
+        (lambda row: row["timing"].update(cycles_lo=7826), "cycles_lo = 7826: more than 7825"),
+        (lambda row: row["timing"].pop("unit"), r"missing key boards\[0\].timing.unit"),
+        (lambda row: row["outputs"].update(exact=-1), "exact = -1"),
+        (lambda row: row["outputs"].update(exact=0, off_by_one=0), "elements = 0"),
+        (lambda row: row.update(ram=-1), "ram = -1"),
+        (lambda row: row.update(flash="9"), r"boards\[0\].flash = '9': write a whole number"),
+        (lambda row: row.update(latency=1), r"unknown key boards\[0\].latency"),
+    ],
+)
+def test_a_wrong_row_is_refused(edit: Any, why: str) -> None:
+    table = json.loads(dataclasses.replace(REPORT, boards=(ROW,)).to_json())
+    edit(table["boards"][0])
+    with pytest.raises(ReportError, match=f"report.json: .*{why}"):
+        Report.from_json(json.dumps(table))
+
+
+def test_a_new_row_takes_the_place_of_the_old_one() -> None:
+    newer = dataclasses.replace(ROW, flash=1)
+    other = dataclasses.replace(ROW, backend="tflm")
+    assert merged((), ROW) == (ROW,)
+    assert merged((ROW, BARE), newer) == (BARE, newer)
+    assert merged((ROW,), other) == (ROW, other)
