@@ -46,7 +46,7 @@ FILE = "measurement.json"
 
 _SHOWN = 5
 _SLACK = 4
-"""Ticks that the counter may be away from the exact count: its own step, and the calls that start and read it."""
+"""Ticks that the counter may be away from the exact count: its step, its start, its reading."""
 
 
 @dataclass(frozen=True)

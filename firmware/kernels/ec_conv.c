@@ -36,37 +36,66 @@ static uint32_t *ec_expand_fill(uint32_t *to, uint32_t pair, int32_t count)
     return to;
 }
 
-/* The inputs of one output pixel and group, when in_channels / groups is a multiple of 4. */
-static void ec_expand_aligned(const ec_conv_t *p, const int8_t *in, ec_conv_place_t at, int32_t group,
-                              uint32_t *to)
+/* What is copied for one output pixel and group, in elements: from each row of taps inside the map
+ * `runs` runs of `run`, `run_step` apart, between `left` and `right` of padding. */
+typedef struct {
+    ec_conv_taps_t rows;
+    const int8_t *from;
+    int32_t row_step;
+    int32_t left;
+    int32_t runs;
+    int32_t run;
+    int32_t run_step;
+    int32_t right;
+} ec_source_t;
+
+static inline ec_source_t ec_source(const ec_conv_t *p, const int8_t *in, ec_conv_place_t at,
+                                    int32_t group)
 {
     const ec_conv_shape_t *s = &p->shape;
     const int32_t depth = s->in_channels / p->groups;
-    const int32_t tap_words = depth / 4;
-    const uint32_t pad = (uint32_t)(uint16_t)p->in_zero * 0x10001u;
-    const ec_conv_taps_t ys = ec_conv_rows(s, at);
     const ec_conv_taps_t xs = ec_conv_columns(s, at);
     const int32_t inside = xs.end - xs.first;
-    for (int32_t ky = 0; ky < s->kernel_height; ++ky) {
-        if (ky < ys.first || ky >= ys.end || inside <= 0) {
-            to = ec_expand_fill(to, pad, s->kernel_width * tap_words);
-            continue;
-        }
-        const int32_t row = at.batch * s->in_height + at.row + ky * s->dilation_height;
+    const int joined = p->groups == 1 && s->dilation_width == 1;
+    ec_source_t source = {
+        .rows = ec_conv_rows(s, at),
+        .from = in,
+        .row_step = s->dilation_height * s->in_width * s->in_channels,
+        .left = xs.first * depth,
+        .runs = joined ? 1 : inside,
+        .run = joined ? inside * depth : depth,
+        .run_step = s->dilation_width * s->in_channels,
+        .right = (s->kernel_width - xs.end) * depth,
+    };
+    if (source.rows.first >= source.rows.end || inside <= 0) {
+        source.rows.end = source.rows.first;
+    } else {
+        const int32_t row = at.batch * s->in_height + at.row +
+                            source.rows.first * s->dilation_height;
         const int32_t column = at.column + xs.first * s->dilation_width;
-        const int8_t *from =
-            in + (ptrdiff_t)(row * s->in_width + column) * s->in_channels + group * depth;
-        to = ec_expand_fill(to, pad, xs.first * tap_words);
-        if (p->groups == 1 && s->dilation_width == 1) {
-            to = ec_expand(to, from, inside * tap_words);
-        } else {
-            for (int32_t kx = 0; kx < inside; ++kx) {
-                to = ec_expand(to, from, tap_words);
-                from += s->dilation_width * s->in_channels;
-            }
-        }
-        to = ec_expand_fill(to, pad, (s->kernel_width - xs.end) * tap_words);
+        source.from += (ptrdiff_t)(row * s->in_width + column) * s->in_channels + group * depth;
     }
+    return source;
+}
+
+/* Expands the inputs of one output pixel and group, when in_channels / groups is a multiple of 4. */
+static void ec_expand_aligned(const ec_conv_t *p, const ec_source_t *source, uint32_t *to)
+{
+    const uint32_t pad = (uint32_t)(uint16_t)p->in_zero * 0x10001u;
+    const int32_t row_words = p->shape.kernel_width * (p->shape.in_channels / p->groups) / 4;
+    const int8_t *row = source->from;
+    to = ec_expand_fill(to, pad, source->rows.first * row_words);
+    for (int32_t ky = source->rows.first; ky < source->rows.end; ++ky) {
+        const int8_t *from = row;
+        if (source->left > 0) to = ec_expand_fill(to, pad, source->left / 4);
+        for (int32_t i = 0; i < source->runs; ++i) {
+            to = ec_expand(to, from, source->run / 4);
+            from += source->run_step;
+        }
+        if (source->right > 0) to = ec_expand_fill(to, pad, source->right / 4);
+        row += source->row_step;
+    }
+    ec_expand_fill(to, pad, (p->shape.kernel_height - source->rows.end) * row_words);
 }
 
 /* Copies `count` bytes, words first; newlib's small memcpy goes byte by byte. */
@@ -93,35 +122,23 @@ static int8_t *ec_fill(int8_t *to, int32_t value, int32_t count)
 }
 
 /* The same for any number of channels: first as bytes to `bytes`. */
-static void ec_expand_any(const ec_conv_t *p, const int8_t *in, ec_conv_place_t at, int32_t group,
-                          int8_t *bytes, int32_t steps, uint32_t *to)
+static void ec_expand_any(const ec_conv_t *p, const ec_source_t *source, int8_t *bytes, int32_t steps,
+                          uint32_t *to)
 {
-    const ec_conv_shape_t *s = &p->shape;
-    const int32_t depth = s->in_channels / p->groups;
-    const ec_conv_taps_t ys = ec_conv_rows(s, at);
-    const ec_conv_taps_t xs = ec_conv_columns(s, at);
-    const int32_t inside = xs.end - xs.first;
-    int8_t *next = bytes;
-    for (int32_t ky = 0; ky < s->kernel_height; ++ky) {
-        if (ky < ys.first || ky >= ys.end || inside <= 0) {
-            next = ec_fill(next, p->in_zero, s->kernel_width * depth);
-            continue;
+    const int32_t row_size = p->shape.kernel_width * (p->shape.in_channels / p->groups);
+    const int8_t *row = source->from;
+    int8_t *next = ec_fill(bytes, p->in_zero, source->rows.first * row_size);
+    for (int32_t ky = source->rows.first; ky < source->rows.end; ++ky) {
+        const int8_t *from = row;
+        if (source->left > 0) next = ec_fill(next, p->in_zero, source->left);
+        for (int32_t i = 0; i < source->runs; ++i) {
+            next = ec_copy(next, from, source->run);
+            from += source->run_step;
         }
-        const int32_t row = at.batch * s->in_height + at.row + ky * s->dilation_height;
-        const int32_t column = at.column + xs.first * s->dilation_width;
-        const int8_t *from =
-            in + (ptrdiff_t)(row * s->in_width + column) * s->in_channels + group * depth;
-        next = ec_fill(next, p->in_zero, xs.first * depth);
-        if (p->groups == 1 && s->dilation_width == 1) {
-            next = ec_copy(next, from, inside * depth);
-        } else {
-            for (int32_t kx = 0; kx < inside; ++kx) {
-                next = ec_copy(next, from, depth);
-                from += s->dilation_width * s->in_channels;
-            }
-        }
-        next = ec_fill(next, p->in_zero, (s->kernel_width - xs.end) * depth);
+        if (source->right > 0) next = ec_fill(next, p->in_zero, source->right);
+        row += source->row_step;
     }
+    next = ec_fill(next, p->in_zero, (p->shape.kernel_height - source->rows.end) * row_size);
     ec_fill(next, 0, (int32_t)(bytes + 4 * steps - next));
     ec_expand(to, bytes, steps);
 }
@@ -304,11 +321,11 @@ EC_INLINE void ec_conv(const ec_conv_t *p, const int8_t *in, int8_t *out, void *
         for (int32_t group = 0; group < p->groups; ++group) {
             for (int32_t i = 0; i < 2; ++i) {
                 const ec_conv_place_t at = ec_conv_place(s, i ? last : pixel);
-                uint32_t *to = acts + i;
+                const ec_source_t source = ec_source(p, in, at, group);
                 if (aligned) {
-                    ec_expand_aligned(p, in, at, group, to);
+                    ec_expand_aligned(p, &source, acts + i);
                 } else {
-                    ec_expand_any(p, in, at, group, bytes, steps, to);
+                    ec_expand_any(p, &source, bytes, steps, acts + i);
                 }
             }
             ec_product(p, acts, group, first, second, nibbles);

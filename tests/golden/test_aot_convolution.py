@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgecompress import memory
 from edgecompress.backends.aot.schedule import schedule
-from edgecompress.tflite import Op, Program
+from edgecompress.errors import UnsupportedError
+from edgecompress.tflite import Op, Options, Program
 from tests.aot_harness import case, check, draw
 from tests.conftest import nightly
 from tests.tflite_builder import constant, one_op, options, quantized, with_file
@@ -283,3 +284,53 @@ def test_padding_that_others_read_stays() -> None:
     )
     assert [one.kind for one in schedule(both).ops] == [pad.kind, op.kind]
     check([case(both)])
+
+
+ODD_NUMBERS = (-(2**31), -1, 0, 1, 2, 3, 2**20, 2**31 - 1)
+
+
+@st.composite
+def odd_programs(draw: Draw) -> Program:
+    """A convolution with one thing about a tensor or an option changed."""
+    program = draw(st.one_of(*(made() for made in KINDS.values())))
+    (op,) = program.ops
+    if draw(st.booleans()):
+        name = draw(st.sampled_from(sorted(op.options)))
+        values = st.one_of(st.sampled_from(ODD_NUMBERS), st.sampled_from(["SAME", "TANH", "?"]))
+        changed = Options({**op.options, name: draw(values)})
+        return program.edit(ops=(replace(op, options=changed),))
+    place = draw(st.integers(0, len(program.tensors) - 1))
+    tensor = program.tensors[place]
+    shape = list(tensor.shape)
+    spot = draw(st.integers(0, len(shape) - 1))
+    scale = draw(st.sampled_from([0.0, -1.0, 1e-38, 1e38, float("inf"), float("nan")]))
+    changes: list[dict[str, Any]] = [
+        {"scales": ()},
+        {"scales": tensor.scales * 3, "zero_points": tensor.zero_points * 3},
+        {"scales": (scale,) * len(tensor.scales)},
+        {"zero_points": tuple(draw(st.sampled_from(ODD_NUMBERS)) for _ in tensor.zero_points)},
+        {"axis": draw(st.integers(0, 3))},
+    ]
+    if tensor.data is None:
+        shape[spot] = draw(st.sampled_from([0, 1, 2, 17, 2**16, 2**31 - 1]))
+        changes += [
+            {"shape": tuple(shape)},
+            {"shape": tensor.shape[:spot]},
+            {"dtype": draw(st.sampled_from(["int8", "int16", "float32", "uint8", "int64"]))},
+        ]
+    else:
+        changes += [{"data": None}, {"shape": tensor.shape[::-1]}, {"shape": (tensor.elements,)}]
+    tensors = list(program.tensors)
+    tensors[place] = replace(tensor, **draw(st.sampled_from(changes)))
+    return program.edit(tensors=tuple(tensors))
+
+
+def test_odd_programs_are_lowered_or_refused_with_a_reason() -> None:
+    refused = 0
+    for program in draw(odd_programs(), nightly(400, 10000)):
+        try:
+            schedule(program)
+        except UnsupportedError as error:
+            refused += 1
+            assert program.ops[0].kind in str(error) and "\n" not in str(error)
+    assert refused > 100

@@ -210,6 +210,13 @@ def test_of_two_outputs_with_the_same_values_one_is_copied() -> None:
         ("RELU", 0, (2,)),
         ("RESHAPE", 2, (3,)),
     ]
+    twice = _copy_chain((2, 3))
+    ops = (*twice.ops[:2], replace(twice.ops[2], inputs=(1, 5)), twice.ops[3])
+    small = passes.drop_identities(replace(twice, ops=ops))
+    assert [(op.kind, op.inputs[0], op.outputs) for op in small.ops[:2]] == [
+        ("RELU", 0, (2,)),
+        ("RESHAPE", 2, (3,)),
+    ]
     small = passes.drop_identities(_copy_chain((1, 3)))
     assert [(op.kind, op.inputs[0], op.outputs) for op in small.ops[:2]] == [
         ("RELU", 0, (1,)),
@@ -271,6 +278,22 @@ def test_reshapes_in_a_row_become_one(first: str, second: str) -> None:
 )
 def test_other_reshapes_stay(program: Program) -> None:
     assert passes.join_reshapes(program) == program
+
+
+@pytest.mark.parametrize("change", [{"variable": True}, {"signature": (-1, 2, 1, 3)}])
+def test_reshapes_of_a_state_or_of_a_size_that_varies_stay(change: dict[str, Any]) -> None:
+    program = _two("RESHAPE", "RESHAPE")
+    tensors = (replace(program.tensors[0], **change), *program.tensors[1:])
+    program = replace(program, tensors=tensors)
+    assert passes.join_reshapes(program) == program
+
+
+def test_three_reshapes_in_a_row_are_joined_at_once() -> None:
+    program = _two("RESHAPE", "RESHAPE", outputs=(5,))
+    last = Op("RESHAPE", (2, 3), (5,), options("RESHAPE"))
+    tensors = (*program.tensors, activation("z", 1, 2, 3))
+    program = replace(program, ops=(*program.ops, last), tensors=tensors)
+    assert [op.inputs[0] for op in passes.join_reshapes(program).ops] == [0, 0, 0]
 
 
 def test_only_bias_scales_per_channel_are_dropped() -> None:

@@ -10,9 +10,12 @@ import numpy.typing as npt
 
 from edgecompress.backends.aot.calls import Array, Reuse, Site
 from edgecompress.tflite import DTYPES, Tensor
+from edgecompress.tflite.program import size_of
 
 Offsets = npt.NDArray[np.int64]
 
+MAX_BYTES = 1 << 30
+"""Bytes of a tensor: offsets in it fit 32 bits."""
 _UNITS = 1 << 20
 
 
@@ -25,6 +28,10 @@ def checked(site: Site, tensor: Tensor, *types: str) -> Tensor:
     site.require(
         all(size > 0 for size in tensor.shape),
         f"{tensor.name!r} has the shape {list(tensor.shape)}; axes of size 0 are not supported",
+    )
+    site.require(
+        size_of(tensor.dtype, tensor.shape) <= MAX_BYTES,
+        f"{tensor.name!r} takes more than {MAX_BYTES >> 20} MiB",
     )
     return tensor
 

@@ -41,7 +41,7 @@ Axis = tuple[int, int, int]
 
 
 def _view(site: Site) -> View:
-    data, result = site.arg(0), site.result()
+    data, result = checked(site, site.arg(0), *_MOVED), checked(site, site.result(), *_MOVED)
     same_type(site, data, result)
     site.require(
         data.elements == result.elements,
