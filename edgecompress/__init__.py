@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecompress.artifact import Artifact, Step
     from edgecompress.data import Dataset, Split
+    from edgecompress.deployment import build
     from edgecompress.errors import EdgeCompressError
     from edgecompress.evaluation import compare, evaluate
+    from edgecompress.measurement import measure
     from edgecompress.pipeline import compress
     from edgecompress.prune import prune_structured
     from edgecompress.quantization import quantize
@@ -28,11 +30,13 @@ _HOME = {
     "Report": "report",
     "Split": "data",
     "Step": "artifact",
+    "build": "deployment",
     "compare": "evaluation",
     "compress": "pipeline",
     "dataset": "zoo",
     "evaluate": "evaluation",
     "load": "zoo",
+    "measure": "measurement",
     "prune_structured": "prune",
     "quantize": "quantization",
 }
@@ -45,11 +49,13 @@ __all__ = [
     "Report",
     "Split",
     "Step",
+    "build",
     "compare",
     "compress",
     "dataset",
     "evaluate",
     "load",
+    "measure",
     "prune_structured",
     "quantize",
 ]

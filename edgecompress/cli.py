@@ -287,6 +287,7 @@ def _show(report: Report, args: argparse.Namespace, terminal: Terminal) -> None:
         terminal.table((report.name, *markdown.HEADINGS[1:]), markdown.rows(report))
         terminal.say()
         terminal.say(markdown.proof_line(report))
+        terminal.say(markdown.aot_line(report))
         for line in markdown.budget_lines(report):
             terminal.say(line)
     report.check()

@@ -147,21 +147,17 @@ def _merged(buffers: Sequence[Buffer], overlaps: Sequence[Overlap]) -> _Reuses:
     merged: dict[_Pair, _Reuse] = {}
     for each in overlaps:
         if buffers[each.source].size and buffers[each.target].size:
-            pair = (each.source, each.target)
-            old = merged.get(pair, (each.forward, each.backward))
-            merged[pair] = (_stricter(old[0], each.forward), _stricter(old[1], each.backward))
+            pair, leads = (each.source, each.target), (each.forward, each.backward)
+            forward, backward = (
+                None if one is None or other is None else max(one, other)
+                for one, other in zip(merged.get(pair, leads), leads, strict=True)
+            )
+            merged[pair] = forward, backward
     return merged
-
-
-def _stricter(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else max(one, other)
 
 
 def _up(value: int, align: int) -> int:
     return -(-value // align) * align
-
-
-# -- lower bounds ---------------------------------------------------------------------------------
 
 
 def _bounds(buffers: Sequence[Buffer], reuses: _Reuses) -> list[int]:
@@ -201,8 +197,7 @@ def _least_cells(
     grain: int,
 ) -> int:
     """Cells that a step needs whose buffers take `total` apart and may overlap as `pairs` say."""
-    sources = {source for source, _ in pairs}
-    targets = {target for _, target in pairs}
+    sources, targets = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     others = total - sum(cells[index] for index in sources | targets)
     least = others
     for side in (sources - targets, targets - sources):  # no two of one side may overlap
@@ -234,8 +229,7 @@ def _highest(buffers: Sequence[Buffer], values: Sequence[int], steps: int) -> li
     """The largest of the buffers' `values` among those alive at each step, 0 where none is."""
     order = sorted(range(len(buffers)), key=lambda index: buffers[index].first)
     alive: list[tuple[int, int]] = []
-    found = []
-    place = 0
+    found, place = [], 0
     for step in range(steps):
         while place < len(order) and buffers[order[place]].first == step:
             index = order[place]
@@ -247,12 +241,10 @@ def _highest(buffers: Sequence[Buffer], values: Sequence[int], steps: int) -> li
     return found
 
 
-# -- placing in a given order ---------------------------------------------------------------------
-
 _Links: TypeAlias = "list[list[tuple[int, int, int]]]"
 """For each buffer x its neighbours (y, below, above): offset x <= offset y - below, or offset x >=
 offset y + above."""
-_Steps: TypeAlias = "frozenset[int]"
+_Steps: TypeAlias = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -347,10 +339,9 @@ def _count_pairs(buffers: Sequence[Buffer]) -> int:
 def _lowest(x: int, links: _Links, offsets: list[int], align: int) -> int:
     """The lowest offset where buffer `x` agrees with its neighbours placed so far (not -1)."""
     at = 0
-    taken = [
+    for low, high in sorted(
         (offsets[y] - below, offsets[y] + above) for y, below, above in links[x] if offsets[y] >= 0
-    ]
-    for low, high in sorted(taken):
+    ):
         if at <= low:
             break
         if at < high:
@@ -384,9 +375,6 @@ def _place(
     return _Layout(order, reverse, links, offsets, top)
 
 
-# -- search ---------------------------------------------------------------------------------------
-
-
 def _search(problem: _Problem, lower: int, work: int) -> tuple[list[int], int]:
     """The offsets of the smallest layout found, and the lower bound, raised where it was proven."""
     best = _greedy(problem, lower, work)
@@ -397,8 +385,7 @@ def _search(problem: _Problem, lower: int, work: int) -> tuple[list[int], int]:
             lower = best.bytes if complete else lower
         else:
             lower = _windows(problem, best.bytes, lower, work // 2)
-    tries = min(work // problem.cost, MOVES * len(problem.live))
-    best = _climb(problem, best, lower, tries)
+    best = _climb(problem, best, lower, min(work // problem.cost, MOVES * len(problem.live)))
     return [max(offset, 0) for offset in best.offsets], lower
 
 
@@ -524,7 +511,7 @@ def _all_orders(
 def _windows(problem: _Problem, most: int, lower: int, work: int) -> int:
     """A lower bound between `lower` and `most`: what the buffers of a few steps in a row need."""
     steps = len(problem.bounds)
-    seen: set[tuple[int, ...]] = set()
+    seen: set[tuple[int, ...]] = {()}
     for width in range(2, SMALL):
         for first in range(steps - width + 1):
             members = tuple(
@@ -550,10 +537,9 @@ def _by_time(buffers: Sequence[Buffer]) -> list[int]:
     offsets = [0] * len(buffers)
     free: list[tuple[int, float]] = [(0, math.inf)]
     alive: list[tuple[int, int]] = []
-    for x in sorted(range(len(buffers)), key=lambda x: (buffers[x].first, -buffers[x].size)):
+    used = [x for x, buffer in enumerate(buffers) if buffer.size]
+    for x in sorted(used, key=lambda x: (buffers[x].first, -buffers[x].size)):
         buffer = buffers[x]
-        if not buffer.size:
-            continue
         while alive and alive[0][0] < buffer.first:
             dead = heapq.heappop(alive)[1]
             _release(free, offsets[dead], offsets[dead] + buffers[dead].size)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgecompress import cost, proof, runtimes, zoo
-from edgecompress.artifact import Artifact
+from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot, cgen, tflm
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
@@ -30,8 +30,10 @@ from edgecompress.progress import Progress, silent
 from edgecompress.prune import prune_structured
 from edgecompress.quantization import quantize, sqnr
 from edgecompress.recipe import Budget, Quantize, Recipe
-from edgecompress.report import AccuracyRow, Change, LayerRow, Report, Size
-from edgecompress.tflite import Program, read
+from edgecompress.report import AccuracyRow, Change, LayerRow, MemoryMap, Report, Size
+from edgecompress.report.memory_map import from_plan
+from edgecompress.tflite import Program, read, write
+from edgecompress.tflite.passes import lossless
 from edgecompress.vocabulary import Metric
 
 TOOLS = (
@@ -183,7 +185,8 @@ def _run(plan: Plan, progress: Progress) -> Result:
     baseline = _baseline(plan, progress)
     pruned = _pruned(plan, progress)
     pruned_floats = None if pruned is given else _floats(plan, pruned, "pruned accuracy", progress)
-    artifact = _quantized(plan, pruned, progress)
+    quantized = _quantized(plan, pruned, progress)
+    artifact = _slimmed(quantized)
     flatbuffer = artifact.need_tflite("evaluate")
     program = read(flatbuffer)
     unsupported = tuple(tflm.supports(program))
@@ -194,13 +197,13 @@ def _run(plan: Plan, progress: Progress) -> Result:
         device = proof.start(
             flatbuffer, plan.data.test.x, samples=options.tflm_samples, kernels=options.kernels
         )
-    layers = _layers(plan, artifact, progress)
+    layers = _layers(plan, quantized, progress)
     with _stage(progress, "accuracy"):
         outputs = judged.result()
     with _stage(progress, "TFLM bits"):
         found = None if device is None else device.finish(outputs)
     arena = None if found is None else found.arena
-    planned = None if aot.supports(program) else aot.schedule(program)
+    planned = _planned(program)
     report = Report(
         schema=1,
         name=artifact.name,
@@ -208,11 +211,13 @@ def _run(plan: Plan, progress: Progress) -> Result:
         tools={**_versions(), "accuracy": outputs.label},
         commit=_commit(),
         steps=artifact.steps,
-        size=_size(given, artifact, program, baseline, arena),
+        size=_size(given, artifact, program, baseline, arena, planned),
         accuracy=_accuracy(plan, floats, pruned_floats, _judged(plan, outputs.values), found),
         proof=None if found is None else found.proof,
         layers=layers,
         unsupported=unsupported,
+        aot_unsupported=tuple(aot.supports(program)),
+        memory=None if planned is None else _memory(planned, artifact.name),
     )
     sources = _sources(program, artifact.name, tflm_arena=arena, planned=planned)
     return Result(artifact, report.judged(plan.budget), sources)
@@ -228,7 +233,9 @@ def _sources(
     if planned is not None:
         found[aot.NAME] = aot.generate(program, name=name, planned=planned)
     return {
-        f"{backend}/{path}": text for backend, files in found.items() for path, text in files.items()
+        f"{backend}/{path}": text
+        for backend, files in found.items()
+        for path, text in files.items()
     }
 
 
@@ -290,10 +297,12 @@ def _input_shape(artifact: Artifact) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Baseline:
-    """The model as given: its float32 `.tflite` bytes, and the worker that finds its arena."""
+    """The model as given: its float32 `.tflite` bytes, the worker that finds its arena under
+    TFLM, and that of the ahead-of-time C."""
 
     bytes: int
     running: runtimes.Job | None
+    aot_arena: int | None
 
 
 def _baseline(plan: Plan, progress: Progress) -> _Baseline | None:
@@ -306,7 +315,12 @@ def _baseline(plan: Plan, progress: Progress) -> _Baseline | None:
         running = None
         if runtimes.available("tflm") and not tflm.supports(read(converted)):
             running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
-    return _Baseline(len(converted), running)
+        planned = _planned(read(converted))
+    return _Baseline(len(converted), running, None if planned is None else planned.plan.bytes)
+
+
+def _planned(program: Program) -> aot.Schedule | None:
+    return None if aot.supports(program) else aot.schedule(program)
 
 
 def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Scores:
@@ -348,6 +362,22 @@ def _quantized(plan: Plan, artifact: Artifact, progress: Progress) -> Artifact:
     return quantize(artifact, calibration=plan.calibration, **options, progress=progress)
 
 
+def _slimmed(artifact: Artifact) -> Artifact:
+    """The artifact without the bytes of its flatbuffer that no runtime reads; the bits stay.
+
+    A flatbuffer with parts that a Program does not hold stays as it is.
+    """
+    before = artifact.need_tflite("lossless")
+    try:
+        after = write(lossless(read(before)))
+    except UnsupportedError:
+        return artifact
+    if len(after) >= len(before):
+        return artifact
+    effect = {"tflite_bytes_before": len(before), "tflite_bytes": len(after)}
+    return artifact.after(Step("lossless", effect=effect), tflite=after)
+
+
 def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRow, ...]:
     if artifact.keras is None:
         return ()
@@ -371,6 +401,7 @@ def _size(
     program: Program,
     baseline: _Baseline | None,
     arena: int | None,
+    planned: aot.Schedule | None,
 ) -> Size:
     if given.keras is None or artifact.keras is None:
         macs, params = Change(program.macs, program.macs), Change(None, None)
@@ -378,10 +409,24 @@ def _size(
         old, new = cost.total(given.keras), cost.total(artifact.keras)
         macs, params = Change(old.macs, new.macs), Change(old.params, new.params)
     tflite = len(artifact.need_tflite("report"))
+    own = None if planned is None else planned.plan.bytes
     if baseline is None:
-        return Size(params, macs, Change(tflite, tflite), Change(arena, arena))
+        return Size(params, macs, Change(tflite, tflite), Change(arena, arena), Change(own, own))
     needed = None if baseline.running is None else baseline.running.result().arena
-    return Size(params, macs, Change(baseline.bytes, tflite), Change(needed, arena))
+    return Size(
+        params,
+        macs,
+        Change(baseline.bytes, tflite),
+        Change(needed, arena),
+        Change(baseline.aot_arena, own),
+    )
+
+
+def _memory(planned: aot.Schedule, name: str) -> MemoryMap:
+    """The memory plan as a report carries it."""
+    ops = [planned.ops[step.op] for step in planned.steps]
+    labels = [(planned.program.layer_of(op), op.title) for op in ops]
+    return from_plan(name, buffers=planned.buffers, plan=planned.plan, labels=labels)
 
 
 def _accuracy(

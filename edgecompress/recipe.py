@@ -147,6 +147,7 @@ class SizeLimit:
 
     tflite: int | str | None = None
     arena: int | str | None = None
+    aot_arena: int | str | None = None
     params: int | str | None = None
     macs: int | str | None = None
 

@@ -1,5 +1,6 @@
 """Report: what a run measured, as strict JSON and as Markdown."""
 
+from edgecompress.report.memory_map import MapBlock, MapStep, MemoryMap
 from edgecompress.report.report import (
     AccuracyRow,
     Change,
@@ -16,6 +17,9 @@ __all__ = [
     "Change",
     "Difference",
     "LayerRow",
+    "MapBlock",
+    "MapStep",
+    "MemoryMap",
     "Proof",
     "Report",
     "Size",

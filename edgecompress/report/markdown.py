@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecompress.report import memory_map
 from edgecompress.report.boards import BoardRow
+from edgecompress.report.memory_map import MemoryMap
 from edgecompress.report.report import AccuracyRow, Change, LayerRow, Proof, Report
 from edgecompress.vocabulary import Metric
 
 Row = tuple[str, str, str, str]
 HEADINGS: Row = ("", "before", "after", "change")
 NONE = "not measured"
+LONG = 24
+"""Steps above which the drawing of the memory plan is folded away."""
 BOARD_HEADINGS = (
     "board",
     "backend",
@@ -37,7 +41,8 @@ def rows(report: Report) -> list[Row]:
         _count("parameters", size.params),
         _count("MACs per inference", size.macs),
         _count(".tflite bytes", size.tflite),
-        _count("arena bytes", size.arena),
+        _count("arena bytes (TFLM)", size.arena),
+        _count("arena bytes (C)", size.aot_arena),
     ]
     return table + [_accuracy(row) for row in report.accuracy]
 
@@ -61,6 +66,13 @@ def proof_line(report: Report) -> str:
     )
 
 
+def aot_line(report: Report) -> str:
+    """One sentence: what arena the ahead-of-time C needs, or why there is none."""
+    if report.memory is None:
+        return "No ahead-of-time C for this model: " + "; ".join(report.aot_unsupported)
+    return f"Ahead-of-time C: {memory_map.summary(report.memory)}"
+
+
 def budget_lines(report: Report) -> list[str]:
     """One line for each limit of the budget."""
     return [f"{'ok  ' if verdict.ok else 'OVER'} {verdict}" for verdict in report.budget]
@@ -72,15 +84,18 @@ def render(report: Report) -> str:
         f"# {report.name}",
         f"`model.tflite` SHA-256 `{report.sha256}`",
         _table(HEADINGS, rows(report)),
-        "Before: the model as given (float32). After: the compressed flatbuffer. The arena is the"
-        " exact minimum of the TFLM interpreter on a 64-bit host.",
+        "Before: the model as given (float32). After: the compressed flatbuffer. The arena under"
+        " TFLM is the exact minimum of its interpreter on a 64-bit host.",
         proof_line(report),
+        aot_line(report),
     ]
     if report.budget:
         blocks += ["## Budget", "\n".join(f"- {line}" for line in budget_lines(report))]
     if report.boards:
         blocks += ["## On boards", _table(BOARD_HEADINGS, [board(row) for row in report.boards])]
         blocks += [BOARD_NOTE]
+    if report.memory is not None:
+        blocks += ["## Memory of the ahead-of-time C", *_memory(report.memory)]
     if any(row.pruned is not None or row.tflm is not None for row in report.accuracy):
         blocks += ["## Accuracy by stage", _stages(report)]
     if report.layers:
@@ -185,6 +200,16 @@ def _sqnr(row: LayerRow) -> str:
 def _table(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
     lines = [headings, tuple("---" for _ in headings), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _memory(memory: MemoryMap) -> list[str]:
+    """The plan of the arena: bytes by layer, and the drawing, which folds away where it is long."""
+    drawing = f"```text\n{memory_map.draw(memory)}\n```"
+    table = _table(memory_map.HEADINGS, memory_map.peaks(memory))
+    if len(memory.steps) <= LONG:
+        return [memory_map.summary(memory), table, drawing]
+    folded = "<details>\n<summary>Bytes by layer, and where each buffer lies</summary>"
+    return [memory_map.summary(memory), folded, table, drawing, "</details>"]
 
 
 def _short(values: object) -> str:

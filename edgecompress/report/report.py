@@ -19,6 +19,7 @@ from edgecompress.files import write_text
 from edgecompress.recipe import Budget
 from edgecompress.report.boards import BoardRow
 from edgecompress.report.checks import ReportError, at_least
+from edgecompress.report.memory_map import MemoryMap
 from edgecompress.strict import TOO_DEEP, build
 from edgecompress.vocabulary import Metric
 
@@ -48,14 +49,16 @@ class Size:
     """Parameters, multiply-accumulates per inference, `.tflite` bytes, arena bytes.
 
     The arena is the exact minimum of the TFLM interpreter on a 64-bit host: activations are the
-    device's, the bookkeeping behind them is smaller on a 32-bit core. `before` of the last two is
-    the plain float32 conversion of the model as given.
+    device's, the bookkeeping behind them is smaller on a 32-bit core. `aot_arena` is the whole
+    arena of the ahead-of-time C. `before` of the last three is the plain float32 conversion of the
+    model as given.
     """
 
     params: Change
     macs: Change
     tflite: Change
     arena: Change
+    aot_arena: Change
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,10 @@ class Report:
     proof: Proof | None
     layers: tuple[LayerRow, ...]
     unsupported: tuple[str, ...]
+    aot_unsupported: tuple[str, ...]
     budget: tuple[Verdict, ...] = ()
     boards: tuple[BoardRow, ...] = ()
+    memory: MemoryMap | None = None
     schema: Literal[1] = 1
 
     def judged(self, budget: Budget) -> Report:
@@ -204,7 +209,7 @@ class Report:
         A limit on something that was not measured is broken. The accuracy limits look at the
         first split.
         """
-        sizes = {"tflite", "arena", "params", "macs"}
+        sizes = {"tflite", "arena", "aot_arena", "params", "macs"}
         verdicts = [
             _at_most(f"size.{name}", limit, getattr(self.size, name).after)
             for name in sorted(sizes)

@@ -139,35 +139,6 @@ def join_reshapes(program: Program) -> Program:
     return program.edit(ops=tuple(ops), tensors=tuple(tensors))
 
 
-def drop_bias_scales(program: Program) -> Program:
-    """Without the scales per channel of biases.
-
-    Kernels take input scale x weight scale. The scale of a bias that has only one stays: fully
-    connected kernels compare it (GetQuantizedConvolutionMultipler in TFLite and TFLM). XNNPACK,
-    which is not exact, asks for the scales: it leaves these operators to the ordinary kernels.
-    """
-    biases = {
-        op.inputs[_BIAS[op.kind]]
-        for op in program.ops
-        if op.kind in _BIAS and len(op.inputs) > _BIAS[op.kind]
-    }
-    others = {
-        index
-        for op in program.ops
-        for place, index in enumerate(op.inputs)
-        if _BIAS.get(op.kind) != place
-    }
-    biases -= {*others, *program.inputs, *program.outputs, _ABSENT}
-    return program.edit(
-        tensors=tuple(
-            replace(tensor, scales=(), zero_points=(), axis=0)
-            if index in biases and len(tensor.scales) > 1
-            else tensor
-            for index, tensor in enumerate(program.tensors)
-        )
-    )
-
-
 def shorten_names(program: Program) -> Program:
     """Only the names that somebody reads: those of inputs and outputs, and each operator's layer.
 
@@ -189,14 +160,13 @@ def shorten_names(program: Program) -> Program:
 _ABSENT = -1
 _Pass = Callable[[Program], Program]
 _REPEATED: tuple[_Pass, ...] = (join_reshapes, drop_identities, drop_unused_ops)
-_ONCE: tuple[_Pass, ...] = (drop_bias_scales, merge_constants, drop_unused_tensors, shorten_names)
+_ONCE: tuple[_Pass, ...] = (merge_constants, drop_unused_tensors, shorten_names)
 
 _EFFECTS = frozenset(
     "CUSTOM DELEGATE IF WHILE CALL CALL_ONCE VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE HASHTABLE"
     " HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE RANDOM_STANDARD_NORMAL RANDOM_UNIFORM"
     " MULTINOMIAL".split()
 )
-_BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
 _RESHAPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _REQUANTISED = ("int8", "uint8", "int16")
 

@@ -68,7 +68,7 @@ static inline ec_source_t ec_source(const ec_conv_t *p, const int8_t *in, ec_con
         .right = (s->kernel_width - xs.end) * depth,
     };
     if (source.rows.first >= source.rows.end || inside <= 0) {
-        source.rows.end = source.rows.first;
+        source.rows.first = source.rows.end = 0; /* all padding; first may lie behind the kernel */
     } else {
         const int32_t row = at.batch * s->in_height + at.row +
                             source.rows.first * s->dilation_height;
@@ -209,10 +209,6 @@ static inline void ec_steps(ec_sums_t *sums, const uint32_t *acts, const uint32_
 #endif
 }
 
-/* Low and high nibbles, each times 16, as four int8. */
-#define EC_NIBBLES_LOW(word) (((word) << 4) & 0xF0F0F0F0u)
-#define EC_NIBBLES_HIGH(word) ((word) & 0xF0F0F0F0u)
-
 /* One channel's results for both pixels. */
 EC_INLINE void ec_scale(const ec_conv_t *p, int32_t channel, uint32_t a, uint32_t b, int32_t *x,
                         int32_t *y)
@@ -262,9 +258,9 @@ EC_INLINE const uint32_t *ec_channels(const ec_conv_t *p, const uint32_t *acts,
         for (; weights != end; weights += alone ? 1 : 2) {
             const uint32_t u = weights[0];
             const uint32_t v = alone ? 0u : weights[1];
-            ec_step(&sums, acts, EC_NIBBLES_LOW(u), EC_NIBBLES_LOW(v));
+            ec_step(&sums, acts, ec_nibbles_low(u), ec_nibbles_low(v));
             acts += EC_STEP_WORDS;
-            ec_step(&sums, acts, EC_NIBBLES_HIGH(u), EC_NIBBLES_HIGH(v));
+            ec_step(&sums, acts, ec_nibbles_high(u), ec_nibbles_high(v));
             acts += EC_STEP_WORDS;
         }
         sums.au = bias_u + (uint32_t)((int32_t)sums.au >> 4);

@@ -60,10 +60,6 @@ static inline void ec_tap(ec_sums_t *sums, uint32_t a, uint32_t w)
     sums->s3 = ec_mac_high(a_odd, w_odd, sums->s3);
 }
 
-/* Low and high nibbles, each times 16, as four int8. */
-#define EC_NIBBLES_LOW(word) (((word) << 4) & 0xF0F0F0F0u)
-#define EC_NIBBLES_HIGH(word) ((word) & 0xF0F0F0F0u)
-
 /* Two taps a turn, until `list` reaches `end`; the four inputs lie `channel` behind a place in the
  * list. */
 static inline void ec_tap_pairs(ec_sums_t *sums, const int8_t *const *list,
@@ -134,8 +130,8 @@ EC_INLINE ec_sums_t ec_sum(const ec_depthwise_t *p, const int8_t *const *list,
         const int8_t *const *const end = list + even;
         for (; list != end; list += 2) {
             const uint32_t w = *weights++;
-            ec_tap(&sums, ec_load_u32(list[0] + channel), EC_NIBBLES_LOW(w));
-            ec_tap(&sums, ec_load_u32(list[1] + channel), EC_NIBBLES_HIGH(w));
+            ec_tap(&sums, ec_load_u32(list[0] + channel), ec_nibbles_low(w));
+            ec_tap(&sums, ec_load_u32(list[1] + channel), ec_nibbles_high(w));
         }
         return ec_add_bias(sums, bias);
     }
@@ -158,9 +154,9 @@ EC_INLINE ec_sums_t ec_sum_any(const ec_depthwise_t *p, const int8_t *const *lis
     const int8_t *const *const end = list + p->taps;
     while (list != end) {
         const uint32_t w = *weights++;
-        ec_tap(&sums, ec_gather(*list++, channel, p->fan, count), nibbles ? EC_NIBBLES_LOW(w) : w);
+        ec_tap(&sums, ec_gather(*list++, channel, p->fan, count), nibbles ? ec_nibbles_low(w) : w);
         if (nibbles) {
-            ec_tap(&sums, ec_gather(*list++, channel, p->fan, count), EC_NIBBLES_HIGH(w));
+            ec_tap(&sums, ec_gather(*list++, channel, p->fan, count), ec_nibbles_high(w));
         }
     }
     return sums;

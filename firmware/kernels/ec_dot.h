@@ -16,11 +16,10 @@
 
 #include "ec_math.h"
 
-/* The loop that follows runs at most four times and becomes straight code. */
-#define EC_UNROLL _Pragma("GCC unroll 4")
-
 /* Loads below stay below: gathered at the top they would not fit the registers. */
 #define EC_DOT_ORDER __asm__ volatile("" ::: "memory")
+
+#define EC_DOT_NIBBLES 0xF0F0F0F0u
 
 enum { EC_DOT_STEP = 8, EC_DOT_ROWS = 4 };
 
@@ -59,26 +58,27 @@ static inline uint32_t ec_dot_sum(const int16_t *x, int32_t steps)
     return (uint32_t)sum;
 }
 
-/* Two expanded elements as one word. */
-static inline uint32_t ec_dot_pair(const int16_t *x)
+/* Eight aligned bytes at once (LDRD on Arm). */
+static inline uint64_t ec_dot_load(const void *at)
 {
-    uint32_t pair;
-    memcpy(&pair, x, sizeof(pair));
-    return pair;
+    uint64_t both;
+    memcpy(&both, __builtin_assume_aligned(at, 8), sizeof(both));
+    return both;
 }
 
 /* Adds the products of four int8 weights and four expanded elements. */
 static inline uint32_t ec_dot_word(uint32_t weights, const int16_t *x, uint32_t sum)
 {
-    sum = ec_mac_pair(ec_bytes_even(weights), ec_dot_pair(x), sum);
-    return ec_mac_pair(ec_bytes_odd(weights), ec_dot_pair(x + 2), sum);
-}
-
-/* Adds 16 times the products of eight int4 weights and eight expanded elements. */
-static inline uint32_t ec_dot_nibbles(uint32_t weights, const int16_t *x, uint32_t sum)
-{
-    sum = ec_dot_word((weights << 4) & 0xF0F0F0F0u, x, sum);
-    return ec_dot_word(weights & 0xF0F0F0F0u, x + 4, sum);
+#if defined(__ARM_FEATURE_DSP)
+    const uint64_t four = ec_dot_load(x);
+    sum = ec_mac_pair(ec_bytes_even(weights), (uint32_t)four, sum);
+    return ec_mac_pair(ec_bytes_odd(weights), (uint32_t)(four >> 32), sum);
+#else
+    sum += (uint32_t)((int8_t)weights * x[0]);
+    sum += (uint32_t)((int8_t)(weights >> 16) * x[1]);
+    sum += (uint32_t)((int8_t)(weights >> 8) * x[2]);
+    return sum + (uint32_t)((int8_t)(weights >> 24) * x[3]);
+#endif
 }
 
 /* The products of `rows` (1 or 4) int8 rows with x. */
@@ -87,12 +87,18 @@ EC_INLINE void ec_dot_s8(const int8_t *weights, const int16_t *x, int32_t steps,
 {
     uint32_t sum[EC_DOT_ROWS] = {0, 0, 0, 0};
     for (; steps > 0; --steps) {
-        EC_UNROLL for (int32_t row = 0; row < rows; ++row) {
-            sum[row] = ec_dot_word(ec_load_u32(weights + 4 * row), x, sum[row]);
-        }
-        EC_DOT_ORDER;
-        EC_UNROLL for (int32_t row = 0; row < rows; ++row) {
-            sum[row] = ec_dot_word(ec_load_u32(weights + 4 * (rows + row)), x + 4, sum[row]);
+        EC_UNROLL for (int32_t part = 0; part < 2; ++part) {
+            if (rows == 1) {
+                sum[0] = ec_dot_word(ec_load_u32(weights + 4 * part), x + 4 * part, sum[0]);
+                continue;
+            }
+            EC_UNROLL for (int32_t row = 0; row < rows; row += 2) {
+                const uint64_t words = ec_dot_load(weights + 4 * (part * rows + row));
+                sum[row] = ec_dot_word((uint32_t)words, x + 4 * part, sum[row]);
+                sum[row + 1] =
+                    ec_dot_word((uint32_t)(words >> 32), x + 4 * part, sum[row + 1]);
+            }
+            EC_DOT_ORDER;
         }
         weights += EC_DOT_STEP * rows;
         x += EC_DOT_STEP;
@@ -100,14 +106,17 @@ EC_INLINE void ec_dot_s8(const int8_t *weights, const int16_t *x, int32_t steps,
     memcpy(sums, sum, (uint32_t)rows * sizeof(sum[0]));
 }
 
-/* The products of `rows` (1 or 4) int4 rows with x; exact below 2^27. */
+/* The products of `rows` (1 or 4) int4 rows with x, exact below 2^27: nibbles are taken as the high
+ * ones of their bytes, 16 times too large. */
 EC_INLINE void ec_dot_s4(const int8_t *weights, const int16_t *x, int32_t steps, int32_t rows,
                          uint32_t *sums)
 {
     uint32_t sum[EC_DOT_ROWS] = {0, 0, 0, 0};
     for (; steps > 0; --steps) {
         EC_UNROLL for (int32_t row = 0; row < rows; ++row) {
-            sum[row] = ec_dot_nibbles(ec_load_u32(weights + 4 * row), x, sum[row]);
+            const uint32_t eight = ec_load_u32(weights + 4 * row);
+            sum[row] = ec_dot_word((eight << 4) & EC_DOT_NIBBLES, x, sum[row]);
+            sum[row] = ec_dot_word(eight & EC_DOT_NIBBLES, x + 4, sum[row]);
         }
         weights += 4 * rows;
         x += EC_DOT_STEP;

@@ -6,7 +6,7 @@
 
 #include "ec_dot.h"
 
-static void ec_finish(const ec_fully_connected_t *p, int32_t channel, uint32_t sum, int8_t *out)
+EC_INLINE void ec_finish(const ec_fully_connected_t *p, int32_t channel, uint32_t sum, int8_t *out)
 {
     const int32_t place = channel * p->scale_step;
     const int32_t x = ec_requantize((int32_t)(sum + (uint32_t)p->bias[channel]),
@@ -71,15 +71,31 @@ void ec_fully_connected_s4(const ec_fully_connected_t *p, const int8_t *in, int8
     }
 }
 
+/* A sum of `count` products; below 2^31 for 128 of them, whatever the operands. */
+static int64_t ec_wide_dot(const int16_t *x, const int8_t *weights, int32_t count, int32_t zero)
+{
+    int64_t total = 0;
+    while (count > 0) {
+        const int32_t part = count < 128 ? count : 128;
+        int32_t sum = 0;
+        for (int32_t i = 0; i < part; ++i) {
+            sum += x[i] * (weights[i] - zero);
+        }
+        total += sum;
+        x += part;
+        weights += part;
+        count -= part;
+    }
+    return total;
+}
+
 void ec_fully_connected_s16(const ec_fully_connected_s16_t *p, const int16_t *in, int16_t *out)
 {
     for (int32_t batch = 0; batch < p->batches; ++batch) {
         const int8_t *weights = p->weights;
         for (int32_t channel = 0; channel < p->outputs; ++channel) {
-            int64_t sum = p->bias == NULL ? 0 : p->bias[channel];
-            for (int32_t i = 0; i < p->inputs; ++i) {
-                sum += (int32_t)in[i] * (weights[i] - p->weights_zero);
-            }
+            int64_t sum = ec_wide_dot(in, weights, p->inputs, p->weights_zero);
+            sum += p->bias == NULL ? 0 : p->bias[channel];
             const int32_t x = ec_requantize_wide(sum, p->multiplier, p->shift);
             *out++ = (int16_t)ec_clamp(x, p->low, p->high);
             weights += p->inputs;

@@ -21,6 +21,9 @@
 /* A function that must become part of its caller, where constant arguments choose its form. */
 #define EC_INLINE static inline __attribute__((always_inline))
 
+/* The loop that follows runs at most four times and becomes straight code. */
+#define EC_UNROLL _Pragma("GCC unroll 4")
+
 /* Computes `value` before anything that needs `next`: compilers that mix independent computations
  * run out of registers. */
 #define EC_ORDER(value, next) __asm__("" : "+r"(next) : "r"(value))
@@ -148,6 +151,17 @@ static inline uint32_t ec_bytes_odd(uint32_t word)
 #else
     return ec_bytes_even(word >> 8);
 #endif
+}
+
+/* The low nibbles of a word as four int8, each times 16; and the high ones. */
+static inline uint32_t ec_nibbles_low(uint32_t word)
+{
+    return (word << 4) & 0xF0F0F0F0u;
+}
+
+static inline uint32_t ec_nibbles_high(uint32_t word)
+{
+    return word & 0xF0F0F0F0u;
 }
 
 /* The products of the low halfwords, or of the high ones, added to `sum` (SMLABB, SMLATT). */

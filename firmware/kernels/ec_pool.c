@@ -16,19 +16,24 @@ static int32_t ec_pool_mean(int32_t acc, int32_t count)
     static void ec_pool_average_##suffix(const ec_part_t *part, const void *in, int32_t lanes,     \
                                          int32_t result[4])                                        \
     {                                                                                              \
+        const int32_t count = part->rows * part->columns;                                          \
         int32_t a = 0, b = 0, c = 0, d = 0;                                                        \
+        const int32_t end = part->columns * part->channels;                                        \
         for (int32_t y = 0; y < part->rows; y++) {                                                 \
             const type *x = (const type *)in + y * part->row;                                      \
-            for (int32_t i = part->columns; i > 0; i--, x += part->channels) {                     \
-                a += x[0];                                                                         \
-                if (lanes > 1) {                                                                   \
-                    b += x[1];                                                                     \
-                    c += x[2];                                                                     \
-                    d += x[3];                                                                     \
+            if (lanes == 1) {                                                                      \
+                for (int32_t i = 0; i < end; i += part->channels) {                                \
+                    a += x[i];                                                                     \
                 }                                                                                  \
+                continue;                                                                          \
+            }                                                                                      \
+            for (int32_t i = 0; i < end; i += part->channels) {                                    \
+                a += x[i];                                                                         \
+                b += x[i + 1];                                                                     \
+                c += x[i + 2];                                                                     \
+                d += x[i + 3];                                                                     \
             }                                                                                      \
         }                                                                                          \
-        const int32_t count = part->rows * part->columns;                                          \
         result[0] = ec_pool_mean(a, count);                                                        \
         if (lanes > 1) {                                                                           \
             result[1] = ec_pool_mean(b, count);                                                    \
@@ -41,15 +46,20 @@ static int32_t ec_pool_mean(int32_t acc, int32_t count)
                                      int32_t result[4])                                            \
     {                                                                                              \
         int32_t a = lowest, b = lowest, c = lowest, d = lowest;                                    \
+        const int32_t end = part->columns * part->channels;                                        \
         for (int32_t y = 0; y < part->rows; y++) {                                                 \
             const type *x = (const type *)in + y * part->row;                                      \
-            for (int32_t i = part->columns; i > 0; i--, x += part->channels) {                     \
-                a = x[0] > a ? x[0] : a;                                                           \
-                if (lanes > 1) {                                                                   \
-                    b = x[1] > b ? x[1] : b;                                                       \
-                    c = x[2] > c ? x[2] : c;                                                       \
-                    d = x[3] > d ? x[3] : d;                                                       \
+            if (lanes == 1) {                                                                      \
+                for (int32_t i = 0; i < end; i += part->channels) {                                \
+                    a = x[i] > a ? x[i] : a;                                                       \
                 }                                                                                  \
+                continue;                                                                          \
+            }                                                                                      \
+            for (int32_t i = 0; i < end; i += part->channels) {                                    \
+                a = x[i] > a ? x[i] : a;                                                           \
+                b = x[i + 1] > b ? x[i + 1] : b;                                                   \
+                c = x[i + 2] > c ? x[i + 2] : c;                                                   \
+                d = x[i + 3] > d ? x[i + 3] : d;                                                   \
             }                                                                                      \
         }                                                                                          \
         result[0] = a;                                                                             \

@@ -14,17 +14,21 @@ typedef void (*ec_reduce_cell_t)(const ec_axes_t *axes, const void *in, int32_t 
     {                                                                                              \
         const int32_t *last = axes->gone + 2 * (axes->gone_rank - 1);                              \
         int32_t a = 0, b = 0, c = 0, d = 0;                                                        \
+        const int32_t end = last[0] * last[1];                                                     \
         ec_place_t place = {{0}, 0};                                                               \
         do {                                                                                       \
             const type *x = (const type *)in + place.offset;                                       \
-            for (int32_t i = 0; i < last[0]; i++) {                                                \
-                const type *at = x + i * last[1];                                                  \
-                a += at[0];                                                                        \
-                if (lanes > 1) {                                                                   \
-                    b += at[1];                                                                    \
-                    c += at[2];                                                                    \
-                    d += at[3];                                                                    \
+            if (lanes == 1) {                                                                      \
+                for (int32_t i = 0; i < end; i += last[1]) {                                       \
+                    a += x[i];                                                                     \
                 }                                                                                  \
+                continue;                                                                          \
+            }                                                                                      \
+            for (int32_t i = 0; i < end; i += last[1]) {                                           \
+                a += x[i];                                                                         \
+                b += x[i + 1];                                                                     \
+                c += x[i + 2];                                                                     \
+                d += x[i + 3];                                                                     \
             }                                                                                      \
         } while (ec_axes_next(axes->gone, axes->gone_rank, &place));                               \
         result[0] = a;                                                                             \

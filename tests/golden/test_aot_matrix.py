@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from edgecompress.backends import aot
+from edgecompress.tflite import Program, Tensor
 from tests.aot_harness import Case, case, check, draw
 from tests.conftest import need, nightly
 from tests.tflite_builder import constant, one_op, quantized
@@ -206,3 +208,77 @@ def test_lstm_has_the_bits_of_tflm_and_keeps_its_state() -> None:
 
 def test_float_lstm_has_the_bits_of_tflm() -> None:
     check(draw(lstm(("float32",)), nightly(20, 500)))
+
+
+def dense(**changes: Any) -> Program:
+    """A small FULLY_CONNECTED with its weights changed."""
+    weights = constant("w", np.ones((3, 4)), "int8", scales=(0.1,))
+    inputs = (quantized("x", (1, 4), "int8", 0.1), replace(weights, **changes))
+    return one_op("FULLY_CONNECTED", inputs, (quantized("y", (1, 3), "int8", 0.1),))
+
+
+REFUSED = {
+    "computed weights": (dense(data=None), "'w' is computed at run time; a constant is needed"),
+    "scales along the wrong axis": (
+        dense(scales=(0.1,) * 4, zero_points=(0,) * 4, axis=1),
+        "4 scales along axis 1 of weights (3, 4); supported: one, or one per output",
+    ),
+    "several scales with zero points": (
+        dense(scales=(0.1,) * 3, zero_points=(0, 1, 0)),
+        "supported: one, or one per output with zero point 0",
+    ),
+    "weights that do not fit": (dense(shape=(4, 3)), "do not fit"),
+    "weights of rank 1": (dense(shape=(12,)), "weights of rank 1; supported: 2"),
+    "matrices that do not fit": (
+        one_op(
+            "BATCH_MATMUL",
+            tuple(quantized(name, (2, 3), "int8") for name in "ab"),
+            (quantized("y", (2, 3), "int8"),),
+        ),
+        "shapes (2, 3), (2, 3) and (2, 3) do not fit",
+    ),
+    "softmax with a free output scale": (
+        one_op(
+            "SOFTMAX", (quantized("x", (1, 3), "int8"),), (quantized("y", (1, 3), "int8", 0.1),)
+        ),
+        "supported: 0.00390625 and -128",
+    ),
+    "weights that are not finite": (
+        one_op(
+            "FULLY_CONNECTED",
+            (
+                quantized("x", (1, 2), "float32"),
+                constant("w", [[np.nan, 1.0]], "float32"),
+            ),
+            (quantized("y", (1, 1), "float32"),),
+        ),
+        "weights or bias are not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_says_why_it_refuses(what: str) -> None:
+    program, reason = REFUSED[what]
+    (line,) = aot.supports(program)
+    assert reason in line
+
+
+def test_refuses_lstm_variants() -> None:
+    program = draw(lstm(), 1)[0].program
+    op = program.ops[0]
+    for place, reason in ((9, "peephole"), (16, "a projection"), (20, "layer normalisation")):
+        given = (*op.inputs[:place], op.inputs[1], *op.inputs[place + 1 :])
+        (line,) = aot.supports(program.edit(ops=(replace(op, inputs=given),)))
+        assert f"{reason}" in line and "the plain cell is supported" in line
+    fixed = tuple(replace(tensor, variable=False) for tensor in program.tensors)
+    assert "no variable tensor" in aot.supports(program.edit(tensors=fixed))[0]
+
+
+KINDS = {
+    "batch_matmul": batch_matmul(),
+    "fully_connected": fully_connected(),
+    "lstm": lstm(),
+    "softmax": softmax(),
+}
+"""The cases that an emulated board computes to the bit: what needs libm is left out."""

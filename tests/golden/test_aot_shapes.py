@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from edgecompress.backends import aot
 from edgecompress.backends.aot.schedule import Schedule, schedule
-from edgecompress.errors import UnsupportedError
 from edgecompress.tflite import Op, Program, Tensor
 from tests.aot_harness import Case, case, check, draw
 from tests.conftest import nightly
@@ -295,3 +294,68 @@ def test_outputs_may_overlap_inputs_as_far_as_they_say(
 ) -> None:
     monkeypatch.setattr(aot, "schedule", lambda program: tightest(program, reverse=reverse))
     run(in_place(), 200, 4000)
+
+
+def test_distances_are_the_least_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aot, "schedule", lambda program: tightest(program, reverse=False, closer=4))
+    with pytest.raises(AssertionError, match="cases differ"):
+        run(pools(), 20, 20)
+
+
+def test_odd_floats_fare_as_in_tflm() -> None:
+    """NaN, infinities and zeros of both signs."""
+    cases = []
+    strategy = st.one_of(pools(), reductions(), argmaxes())
+    for seed, program in enumerate(draw(strategy, nightly(150, 2000), seed=1)):
+        first = program.tensors[program.inputs[0]]
+        if first.dtype != "float32":
+            continue
+        random = np.random.default_rng(seed)
+        odd = np.asarray([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -3e38], np.float32)
+        cases.append(Case(program, [[random.choice(odd, first.shape)] for _ in range(2)]))
+    check(cases)
+
+
+def test_special_cases_give_tflm_bits() -> None:
+    """Many axes, scalars, one tensor twice, constants, views in between."""
+    five, flat = quantized("in", (2, 3, 2, 3, 2), "int8", 0.5, 3), quantized("in", (2, 3), "int32")
+    six = like(five, (2, 3, 2, 3, 2, 2), "in")
+    fixed = constant("fixed", [[1, 2, 3], [4, 5, 6]], "int32")
+    pairs = constant("pairs", [[1, 0], [0, 0], [2, 1], [0, 0], [1, 1]], "int32")
+    flags = quantized("in", (2, 3), "bool")
+    part = numbers(0, 1), numbers(2, 2)
+    joined, row = like(five, (4, 53)), like(five, (4, 48), "row")
+    image = like(five, (4, 4, 4, 3), "in")
+    wide = constant("pairs", [[0, 0], [2, 3]], "int32")
+    ops = (
+        Op("RESHAPE", (0, 1), (2,), options("RESHAPE", new_shape=(4, 48))),
+        Op("PAD", (2, 3), (4,), options("PAD")),
+    )
+    fixed_ops = (
+        Op("RESHAPE", (1, 2), (3,), options("RESHAPE", new_shape=(6,))),
+        Op("CONCATENATION", (0, 3), (4,), options("CONCATENATION", axis=0)),
+    )
+    six_ints = [quantized(name, (6,), "int32") for name in ("in", "view")]
+    programs = [
+        one_op("MEAN", (five, numbers(0, 2, 4)), (like(five, (3, 3)),)),
+        one_op("MEAN", (six, numbers(0, 2, 4)), (like(six, (3, 3, 2)),)),
+        one_op("MEAN", (five, numbers(0, 0, -5)), (like(five, (3, 2, 3, 2)),)),
+        one_op("REDUCE_MAX", (five, numbers(1, 3)), (like(five, (2, 2, 2)),)),
+        one_op("SUM", (like(five, (5,), "in"), numbers(0)), (like(five, ()),)),
+        one_op("PAD", (five, pairs), (like(five, (3, 3, 5, 3, 4)),)),
+        one_op("SLICE", (flat, *part), (like(flat, (2, 2)),)),
+        one_op("SLICE", (flags, *part), (like(flags, (2, 2)),)),
+        one_op("CONCATENATION", (flat, flat), (like(flat, (2, 6)),), axis=-1),
+        one_op("CONCATENATION", (flat, fixed), (like(flat, (4, 3)),), axis=0),
+        one_op("RESHAPE", (flat, numbers(6)), (like(flat, (6,)),), new_shape=(6,)),
+        with_file(Program((image, numbers(4, 48), row, wide, joined), ops, (0,), (4,))),
+        with_file(
+            Program(
+                (six_ints[0], fixed, numbers(6), six_ints[1], like(flat, (12,))),
+                fixed_ops,
+                (0,),
+                (4,),
+            )
+        ),
+    ]
+    check([case(program, seed=seed) for seed, program in enumerate(programs)])

@@ -307,11 +307,12 @@ def test_the_result_goes_into_the_run_directory(run: Run, tmp_path: Path) -> Non
         tools={},
         commit=None,
         steps=(),
-        size=Size(none, none, none, none),
+        size=Size(none, none, none, none, none),
         accuracy=(),
         proof=None,
         layers=(),
         unsupported=(),
+        aot_unsupported=(),
     )
     report.save(tmp_path)
     measurement.save(run, tmp_path)

@@ -14,6 +14,7 @@ from edgecompress.backends.aot import pooling, reduction, resize, shaping
 from edgecompress.backends.aot.calls import Call, Lowering, Site, View
 from edgecompress.errors import UnsupportedError
 from edgecompress.tflite import Op, Program, Tensor
+from tests.conftest import nightly
 from tests.tflite_builder import constant, options, quantized
 
 OPERATORS: dict[str, Lowering] = {
@@ -62,7 +63,7 @@ def sites(draw: st.DrawFn) -> Site:
     return Site(Program(tuple(found), (op,), (), ()), op)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=nightly(500, 5000), deadline=None)
 @given(sites())
 def test_odd_operators_are_lowered_or_refused(site: Site) -> None:
     try:

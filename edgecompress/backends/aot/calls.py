@@ -61,7 +61,7 @@ class Call:
 
     `family` is the file of firmware/kernels that holds it (ec_conv). `inputs` and `outputs` are
     tensor indexes; a constant input is passed by its address in flash. `scratch` is the bytes of
-    working memory (4-byte aligned), None where the kernel takes none. `params` is None where the
+    working memory (16-byte aligned), None where the kernel takes none. `params` is None where the
     kernel takes none; a field `reverse` in it is set by the memory plan.
     """
 

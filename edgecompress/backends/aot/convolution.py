@@ -147,7 +147,7 @@ def _conv(site: Site) -> tuple[Call, ...]:
         groups=groups,
         activation=site.op.options.get("fused_activation_function"),
     )
-    return _choose(layer, wide=layer.bias is not None and layer.bias.dtype == np.int64)
+    return _choose(layer, wide=layer.bias is None or layer.bias.dtype == np.int64)
 
 
 def _depthwise(site: Site) -> tuple[Call, ...]:

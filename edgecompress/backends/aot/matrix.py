@@ -79,6 +79,13 @@ def scratch_bytes(columns: int) -> int:
     return 2 * _STEP * -(-columns // _STEP)
 
 
+def require_finite(site: Site, *constants: Values) -> None:
+    """Raise UnsupportedError where `constants` hold NaN or infinity, which C cannot write."""
+    site.require(
+        all(bool(np.isfinite(one).all()) for one in constants), "weights or bias are not finite"
+    )
+
+
 def fully_connected(site: Site) -> tuple[Call, ...]:
     """FULLY_CONNECTED: int8 with int8 or int4 weights, int16 with int8 weights, or float32."""
     data, weights, out = site.arg(0), site.arg(1), site.result()
@@ -96,7 +103,7 @@ def fully_connected(site: Site) -> tuple[Call, ...]:
     outputs, inputs = values.shape
     batches = data.elements // inputs if inputs else 0
     site.require(
-        min(batches, outputs) > 0
+        min(batches, outputs, *data.shape) > 0
         and batches * inputs == data.elements
         and out.shape[-1:] == (outputs,)
         and out.elements == batches * outputs,
@@ -210,6 +217,7 @@ def _fully_connected_s16(site: Site, values: Values, batches: int) -> tuple[Call
 
 def _fully_connected_f32(site: Site, values: Values, batches: int) -> tuple[Call, ...]:
     bias = _bias(site, "float32", values.shape[0])
+    require_finite(site, values, *([] if bias is None else [bias]))
     low, high = activation_range_f32(site.op.options.get("fused_activation_function"))
     params = Struct(
         "ec_fully_connected_f32_t",
@@ -285,7 +293,7 @@ def _matmul_geometry(
     site.require(
         depth == depth2
         and all(a == b or 1 in (a, b) for a, b in zip(*batches, strict=True))
-        and min(rows, depth, columns, *sizes) > 0
+        and min(*left.shape, *right.shape) > 0
         and out.elements == math.prod(sizes) * rows * columns
         and out.shape[-2:] == (rows, columns),
         f"shapes {left.shape}, {right.shape} and {out.shape} do not fit",

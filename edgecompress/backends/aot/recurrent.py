@@ -9,6 +9,7 @@ import numpy as np
 
 from edgecompress.backends.aot.calls import Array, Call, Lowering, Site, Struct, Values
 from edgecompress.backends.aot.fixedpoint import (
+    FLOAT_LIMIT,
     Multiplier,
     quantize_multiplier,
     scale_of,
@@ -18,6 +19,7 @@ from edgecompress.backends.aot.matrix import (
     folded_bias,
     packed_rows,
     product_multiplier,
+    require_finite,
     rows_reuse,
     scratch_bytes,
 )
@@ -108,7 +110,7 @@ def _sizes(site: Site) -> _Sizes:
     data, hidden, out = site.arg(0), site.arg(_HIDDEN), site.result()
     time_major = bool(site.op.options.get("time_major"))
     site.require(
-        len(data.shape) == 3 and len(hidden.shape) == 2 and data.elements > 0,
+        len(data.shape) == 3 and len(hidden.shape) == 2 and min(data.shape) > 0,
         f"inputs {data.shape} and state {hidden.shape}; ranks 3 and 2 are needed",
     )
     first, second, inputs = data.shape
@@ -133,7 +135,9 @@ def _sizes(site: Site) -> _Sizes:
 
 def _stacked(site: Site, places: tuple[int, ...]) -> Values:
     """The constants at `places`, gate after gate within each unit."""
-    return np.stack([site.constant(place) for place in places], axis=1)
+    found = [site.constant(place) for place in places]
+    require_finite(site, *found)
+    return np.stack(found, axis=1)
 
 
 def _lstm_s8(site: Site, sizes: _Sizes, clip: float) -> Call:
@@ -223,7 +227,7 @@ def _lstm_f32(site: Site, sizes: _Sizes, clip: float) -> Call:
         "ec_lstm_f32_t",
         {
             **sizes._asdict(),
-            "clip": clip if math.isfinite(clip) else 0.0,
+            "clip": clip if clip <= FLOAT_LIMIT else 0.0,
             "weights_input": Array("float", _stacked(site, _INPUT_WEIGHTS)),
             "weights_recurrent": Array("float", _stacked(site, _RECURRENT_WEIGHTS)),
             "bias": Array("float", _stacked(site, _BIASES)),

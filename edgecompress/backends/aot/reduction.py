@@ -103,7 +103,7 @@ def _axes(
         else:
             side.append((size, stride))
         last = side
-    return sides[0] or [(1, 0)], sides[1] or [(1, 0)]
+    return sides[0] or [(1, 1)], sides[1] or [(1, 1)]
 
 
 def _struct(kept: list[tuple[int, int]], gone: list[tuple[int, int]]) -> Struct:

@@ -61,7 +61,8 @@ def schedule(program: Program) -> Schedule:
     """
     fused, lowered, found = _lowered(program)
     if found:
-        raise UnsupportedError(f"aot: {'; '.join(found)}")
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UnsupportedError(f"aot: {found[0]}{more}")
     calls = [
         (number, call)
         for number, part in enumerate(lowered)
@@ -119,45 +120,46 @@ def _roots(program: Program, lowered: Sequence[Lowered]) -> dict[int, int]:
 
 def _placed(program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int, int]) -> Schedule:
     spans = _spans(program, calls, roots)
-    names = {index: program.tensors[index].name for index in spans}
     places = {index: place for place, index in enumerate(spans)}
     buffers = [
-        memory.Buffer(names[index], _size(program, roots, index), first, last, 16)
+        memory.Buffer(_label(program, index), _size(program, roots, index), first, last, 16)
         for index, (first, last) in spans.items()
     ]
     scratch: dict[int, int] = {}
     for step, (number, call) in enumerate(calls):
         if call.scratch is not None:
             scratch[step] = len(buffers)
-            title = f"scratch of {program.ops[number].title}"
+            op = program.ops[number]
+            title = f"scratch of {program.layer_of(op) or op.title}"
             buffers.append(memory.Buffer(title, call.scratch, step, step, 16))
     kept = {roots[index] for index in (*program.outputs, *_variables(program))}
-    overlaps = {
-        step: [
-            memory.Overlap(places[source], places[target], forward, backward)
-            for (source, target), (forward, backward) in _pairs(call, roots).items()
-            if source in places
-            and target in places
-            and source not in kept
-            and spans[source][1] == step == spans[target][0]
-        ]
+    overlaps = [
+        (step, memory.Overlap(places[source], places[target], forward, backward))
         for step, (_, call) in enumerate(calls)
+        for (source, target), (forward, backward) in _pairs(call, roots).items()
+        if source in places
+        and target in places
+        and source not in kept
+        and spans[source][1] == step == spans[target][0]
+    ]
+    plan = memory.plan(buffers, [overlap for _, overlap in overlaps])
+    reverse = {
+        step
+        for (step, _), direction in zip(overlaps, plan.directions, strict=True)
+        if direction == "backward"
     }
-    while True:
-        plan = memory.plan(buffers, [item for items in overlaps.values() for item in items])
-        reverse = {
-            step: _direction(buffers, plan.offsets, items) for step, items in overlaps.items()
-        }
-        torn = next((step for step, found in reverse.items() if found is None), None)
-        if torn is None:
-            break
-        overlaps[torn].pop()
     steps = tuple(
-        Step(call, number, plan.offsets[scratch[i]] if i in scratch else None, bool(reverse[i]))
+        Step(call, number, plan.offsets[scratch[i]] if i in scratch else None, i in reverse)
         for i, (number, call) in enumerate(calls)
     )
     offsets = {index: plan.offsets[places[root]] for index, root in roots.items() if root in places}
     return Schedule(program, steps, offsets, tuple(buffers), plan)
+
+
+def _label(program: Program, index: int) -> str:
+    """The layer that computes a tensor, or the tensor's own name."""
+    maker = program.producer.get(index)
+    return (program.layer_of(maker) if maker else "") or program.tensors[index].name
 
 
 def _variables(program: Program) -> Iterator[int]:
@@ -196,7 +198,11 @@ def _spans(
 def _pairs(
     call: Call, roots: dict[int, int]
 ) -> dict[tuple[int, int], tuple[int | None, int | None]]:
-    """(source, target) roots -> (forward, backward), the strictest where a tensor comes twice."""
+    """(source, target) roots -> (forward, backward), the strictest where a tensor comes twice.
+
+    Never less than 0: what a distance below that could save is little, and the planner proves its
+    plan only without them.
+    """
     allowed = {(item.input, item.output): (item.forward, item.backward) for item in call.reuses}
     pairs: dict[tuple[int, int], tuple[int | None, int | None]] = {}
     for i, source in enumerate(call.inputs):
@@ -207,25 +213,10 @@ def _pairs(
             given = allowed.get((i, j), (None, None))
             old = pairs.get(key, (-math.inf, -math.inf))
             pairs[key] = tuple(  # type: ignore[assignment]
-                None if a is None or b is None else max(a, b)
+                None if a is None or b is None else max(a, b, 0)
                 for a, b in zip(given, old, strict=True)
             )
     return {key: pair for key, pair in pairs.items() if pair != (None, None)}
-
-
-def _direction(
-    buffers: Sequence[memory.Buffer], offsets: Sequence[int], items: Sequence[memory.Overlap]
-) -> bool | None:
-    """Whether the call must run in reverse; None where its overlaps contradict each other."""
-    forward = backward = True
-    for item in items:
-        start, low = offsets[item.source], offsets[item.target]
-        end, high = start + buffers[item.source].size, low + buffers[item.target].size
-        if end <= low or high <= start:
-            continue
-        forward &= item.forward is not None and start - low >= item.forward
-        backward &= item.backward is not None and high - end >= item.backward
-    return False if forward else True if backward else None
 
 
 def reversed_call(call: Call) -> Call:

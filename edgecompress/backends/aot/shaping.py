@@ -40,14 +40,24 @@ Axis = tuple[int, int, int]
 """Count, stride in, stride out (bytes)."""
 
 
-def _view(site: Site) -> View:
+def _view(site: Site) -> Lowered:
     data, result = checked(site, site.arg(0), *_MOVED), checked(site, site.result(), *_MOVED)
     same_type(site, data, result)
     site.require(
         data.elements == result.elements,
         f"shapes {list(data.shape)} -> {list(result.shape)} have different numbers of elements",
     )
-    return View(site.op.inputs[0], site.op.outputs[0])
+    return _unmoved(site)
+
+
+def _unmoved(site: Site) -> Lowered:
+    """Input 0 under another shape; a constant is copied, since it lies in flash."""
+    source, target = site.op.inputs[0], site.op.outputs[0]
+    data = site.program.tensors[source]
+    if data.data is None:
+        return View(source, target)
+    width = width_of(data)
+    return (_copy(site, source, target, [(data.elements, width, width)]),)
 
 
 def _moved(site: Site, data: Tensor, result: Tensor) -> None:
@@ -127,7 +137,7 @@ def _transpose(site: Site) -> Lowered:
     )
     axes = list(steps)
     if _merged(axes, width_of(data))[0] == [(1, 0, 0)]:
-        return View(site.op.inputs[0], site.op.outputs[0])
+        return _unmoved(site)
     return (_copy(site, site.op.inputs[0], site.op.outputs[0], axes),)
 
 
@@ -160,7 +170,7 @@ def _picked(site: Site, places: Sequence[range]) -> Lowered:
         f" {[len(place) for place in places]}",
     )
     if result.elements == data.elements and all(place.step > 0 for place in places):
-        return View(site.op.inputs[0], site.op.outputs[0])
+        return _unmoved(site)
     width = width_of(data)
     strides = strides_of(data.shape, width)
     outs = strides_of([len(place) for place in places], width)
@@ -364,7 +374,7 @@ def _pad(site: Site) -> Lowered:
     pairs = _paddings(site, data, result)
     value = _pad_value(site, result)
     if result.elements == data.elements:
-        return View(site.op.inputs[0], site.op.outputs[0])
+        return _unmoved(site)
     axes, (run, before, after) = _pad_rows(data, result, pairs)
     rows = math.prod(count for count, _, _ in axes)
     fields: dict[str, Value] = {
@@ -442,7 +452,7 @@ def _mirror_pad(site: Site) -> Lowered:
             f"an axis of {size} can be mirrored by at most {size - offset}, not {max(pair)}",
         )
     if result.elements == data.elements:
-        return View(site.op.inputs[0], site.op.outputs[0])
+        return _unmoved(site)
     last = max(axis for axis, pair in enumerate(pairs) if pair != (0, 0))
     axes = [
         (out, size, before)

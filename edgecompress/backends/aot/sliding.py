@@ -13,6 +13,8 @@ from edgecompress.tflite import Tensor
 
 MOST_REACH = 1 << 20
 """Elements of an axis that a dilated kernel may span."""
+MOST_ELEMENTS = 1 << 31
+"""Elements that a kernel may span in memory, exclusive: C counts them in int32_t."""
 MOST_PIXELS = 1 << 20
 """Output pixels up to which an overlap is worked out."""
 
@@ -104,7 +106,9 @@ class Shape:
         out_size = self.pixels * self.out_channels
         least = np.append(np.minimum.accumulate(low[::-1])[::-1], size + out_size)
         most = np.append(-out_size, np.maximum.accumulate(high))
-        forward = ends * self.out_channels - least[ends if staged else starts]
+        forward = ends * self.out_channels - least[ends]
+        if not staged:  # all has been read when the last element of the step is written
+            forward = np.maximum(forward, ends * self.out_channels - 1 - least[starts])
         backward = out_size - starts * self.out_channels - size + most[starts if staged else ends]
         return (Reuse(0, 0, int(forward.max()) * itemsize, int(backward.max()) * itemsize),)
 
@@ -157,7 +161,11 @@ def convolution_shape(site: Site, data: Tensor, out: Tensor, kernel: tuple[int, 
         size, taps = data.shape[1 + place], kernel[place]
         stride, dilation = strides[place], dilations[place]
         reach = (taps - 1) * dilation + 1
-        site.require(reach <= MOST_REACH, f"the dilated kernel spans {reach}; at most {MOST_REACH}")
+        step = data.shape[3] * (1 if place else data.shape[2])  # elements from place to place
+        site.require(
+            reach <= MOST_REACH and reach * step < MOST_ELEMENTS,
+            f"the dilated kernel spans {reach} of {size}; at most {MOST_REACH} are supported",
+        )
         if fused:
             before, after = (int(site.op.options[name]) for name in side)  # type: ignore[arg-type]
             count = (size + before + after - reach) // stride + 1
@@ -169,7 +177,17 @@ def convolution_shape(site: Site, data: Tensor, out: Tensor, kernel: tuple[int, 
                 stride=stride,
                 dilation=dilation,
             )
-        axes.append(Axis(size, count, taps, stride, dilation, before))
+        # What a stride or a dilation says about a single place, C need not know: it may overflow.
+        axes.append(
+            Axis(
+                size=size,
+                out=count,
+                kernel=taps,
+                stride=stride if count > 1 else 1,
+                dilation=dilation if taps > 1 else 1,
+                pad=before,
+            )
+        )
     wanted = (data.shape[0], axes[0].out, axes[1].out)
     site.require(
         out.shape[:3] == wanted,
@@ -192,6 +210,7 @@ def transposed_shape(site: Site, data: Tensor, out: Tensor, kernel: tuple[int, i
         site.require(
             (inner - 1) * stride <= 2 * MOST_REACH + size, f"stride {stride} leaves the output"
         )
+        stride = min(stride, size + taps + before)  # beyond that no two inputs share an output
         axes.append(Axis(inner, size, taps, stride, 1, before, transposed=True))
     site.require(out.shape[0] == data.shape[0], "input and output differ in their batch")
     return Shape(data.shape[0], data.shape[3], out.shape[3], axes[0], axes[1])

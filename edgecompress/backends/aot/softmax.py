@@ -9,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress.backends.aot.calls import Array, Call, Lowering, Reuse, Site, Struct
-from edgecompress.backends.aot.fixedpoint import quantize_multiplier, scale_of, zero_point_of
+from edgecompress.backends.aot.fixedpoint import (
+    FLOAT_LIMIT,
+    quantize_multiplier,
+    scale_of,
+    zero_point_of,
+)
 from edgecompress.tflite import Tensor
 
 _INTEGER_BITS = 5
@@ -34,16 +39,16 @@ def softmax(site: Site) -> tuple[Call, ...]:
         + ", ".join(f"{a} to {b}" for a, b in _KERNELS),
     )
     site.require(
-        data.shape == out.shape and data.elements > 0,
+        data.shape == out.shape and min(data.shape, default=0) > 0,
         f"shapes {data.shape} and {out.shape}; they must be equal, of rank 1 or more",
     )
-    site.require(len(data.shape) > 0, "a scalar; the rank must be 1 or more")
     beta = site.op.options.get("beta")
     site.require(
-        isinstance(beta, float | int) and math.isfinite(beta), f"beta {beta}; a number is needed"
+        isinstance(beta, float | int) and abs(beta) <= FLOAT_LIMIT,
+        f"beta {beta}; a float32 number is needed",
     )
     assert kernel is not None and isinstance(beta, float | int)
-    return kernel(site, data, out, float(np.float32(beta)))
+    return kernel(site, data, out, float(beta))
 
 
 def _sizes(data: Tensor) -> dict[str, int]:
