@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgecompress import cli
+from edgecompress.backends import aot
 from edgecompress.recipe import Budget, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,12 @@ def test_the_options_table_names_real_options() -> None:
     named = set(re.findall(r"`(--?[a-z]+)", table))
     assert named <= known
     assert len(named) >= 8
+
+
+def test_the_table_of_operators_is_whole() -> None:
+    rows = [line for line in README.splitlines() if re.match(r"\| [A-Z0-9_]+[,| ]", line)]
+    named = {kind for row in rows for kind in re.findall(r"[A-Z][A-Z0-9_]+", row)}
+    assert named - {"TFLM"} == set(aot.OPERATORS)
 
 
 def test_recipe_and_budget_are_valid(tmp_path: Path) -> None:

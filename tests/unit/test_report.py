@@ -30,7 +30,13 @@ REPORT = Report(
     tools={"tensorflow": "2.19.1", "tflite-micro": "0.1"},
     commit=None,
     steps=(Step("quantize", {"mode": "int8"}, {"tflite_bytes": 40000}),),
-    size=Size(Change(200, 100), Change(1000, 500), Change(90000, 40000), Change(None, 20000), Change(None, 9000)),
+    size=Size(
+        Change(200, 100),
+        Change(1000, 500),
+        Change(90000, 40000),
+        Change(None, 20000),
+        Change(None, 9000),
+    ),
     accuracy=(AccuracyRow("test", "", "top1", 100, 0.95, 0.94, 0.93, 0.9, 10),),
     proof=PROOF,
     layers=(LayerRow("conv", "CONV_2D", 35.5, 0.1), LayerRow("odd", "ADD", None, None)),
@@ -185,7 +191,8 @@ def test_table_rows() -> None:
         ("parameters", "200", "100", "-50.0%"),
         ("MACs per inference", "1,000", "500", "-50.0%"),
         (".tflite bytes", "90,000", "40,000", "-55.6%"),
-        ("arena bytes", "not measured", "20,000", ""),
+        ("arena bytes (TFLM)", "not measured", "20,000", ""),
+        ("arena bytes (C)", "not measured", "9,000", ""),
         ("top1 test (100 samples)", "95.00%", "93.00%", "-2.00 points"),
     ]
 

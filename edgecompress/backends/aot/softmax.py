@@ -116,26 +116,24 @@ _MAX_SHIFT = 14
 def _table(function: Callable[[float], float], low: float, high: float) -> npt.NDArray[np.int16]:
     """513 values of `function` over [low, high] times 2^15, for linear interpolation.
 
-    Every sample is lowered by half the error of interpolation at the middle of its step, all
-    rounded half away from zero (TFLite's gen_lut).
+    Every sample is lowered by half the error of interpolation at the middle of its step, all in
+    float32 and rounded half away from zero (TFLite's gen_lut).
     """
     step = (high - low) / _STEPS
 
-    def at(place: float) -> float:
-        return function(low + place * step) * _LIMIT
+    def at(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        values = [function(low + place * step) for place in places]
+        return np.array(values, np.float32) * np.float32(_LIMIT)
 
-    found = []
-    for place in range(_STEPS):
-        sample = _rounded(at(place))
-        middle = _rounded((at(place + 1) + sample) / 2)
-        error = middle - _rounded(at(place + 0.5))
-        found.append(sample - _rounded(error / 2))
-    found.append(_rounded(at(_STEPS)))
-    return np.clip(found, -_LIMIT, _LIMIT - 1).astype(np.int16)
+    places = np.arange(_STEPS + 1, dtype=np.float64)
+    samples = _rounded(at(places))
+    error = _rounded((at(places + 1) + samples) / np.float32(2)) - _rounded(at(places + 0.5))
+    error[_STEPS] = 0
+    return np.clip(samples - _rounded(error / np.float32(2)), -_LIMIT, _LIMIT - 1).astype(np.int16)
 
 
-def _rounded(x: float) -> int:
-    return int(math.copysign(math.floor(abs(x) + 0.5), x))
+def _rounded(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.copysign(np.floor(np.abs(x) + np.float32(0.5)), x)
 
 
 def _softmax_f32(site: Site, data: Tensor, out: Tensor, beta: float) -> tuple[Call, ...]:
