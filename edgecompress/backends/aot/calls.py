@@ -62,7 +62,8 @@ class Call:
     `family` is the file of firmware/kernels that holds it (ec_conv). `inputs` and `outputs` are
     tensor indexes; a constant input is passed by its address in flash. `scratch` is the bytes of
     working memory (16-byte aligned), None where the kernel takes none. `params` is None where the
-    kernel takes none; a field `reverse` in it is set by the memory plan.
+    kernel takes none; a field `reverse` in it is set by the memory plan. `instructions` is what
+    the call takes on a Cortex-M4, as far as its lowering can tell (None: unknown).
     """
 
     function: str
@@ -72,6 +73,7 @@ class Call:
     outputs: tuple[int, ...]
     scratch: int | None = None
     reuses: tuple[Reuse, ...] = ()
+    instructions: int | None = None
 
 
 @dataclass(frozen=True)

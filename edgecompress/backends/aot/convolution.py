@@ -7,15 +7,11 @@ with weights packed for it; what those do not take, int16 and float32 go to ec_c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecompress.backends.aot.calls import Array, Call, Lowering, Site, Struct, Value
 from edgecompress.backends.aot.fixedpoint import (
-    INTEGERS,
     Multiplier,
     activation_range,
     activation_range_f32,
@@ -23,16 +19,14 @@ from edgecompress.backends.aot.fixedpoint import (
     scale_of,
     zero_point_of,
 )
+from edgecompress.backends.aot.layer import Ints, Layer, is_tame, padded, tame, words
 from edgecompress.backends.aot.sliding import (
-    Shape,
     convolution_shape,
     is_map,
     options,
     transposed_shape,
 )
 from edgecompress.tflite import Tensor
-
-Ints: TypeAlias = npt.NDArray[Any]
 
 TYPES = (
     ("int8", "int8"),
@@ -44,34 +38,7 @@ TYPES = (
 BIAS = {"int8": ("int32",), "int16": ("int32", "int64"), "float32": ("float32",)}
 """Activations -> the element types that a bias may have."""
 
-MOST_SUM = 1 << 30
-MOST_NIBBLE_SUM = 1 << 27
-MOST_SHIFT = 22
 MOST_WIDE_SHIFT = 7
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A convolution with its constants, checked.
-
-    `weights` is [output channel, kernel row, kernel column, input channel of the group]; output
-    channels are spread evenly over `groups`. `bias` is one value per output channel, or None.
-    """
-
-    site: Site
-    data: Tensor
-    out: Tensor
-    shape: Shape
-    weights: Ints
-    nibbles: bool
-    bias: Ints | None
-    groups: int
-    activation: object
-
-    @property
-    def flat(self) -> Ints:
-        """The weights, one row per output channel."""
-        return self.weights.reshape(len(self.weights), -1)
 
 
 def _filter(site: Site, place: int, *, axis: int, data: Tensor) -> Ints:
@@ -182,76 +149,26 @@ def _choose(layer: Layer, *, wide: bool) -> tuple[Call, ...]:
     multipliers = _multipliers(layer, 1)
     if layer.data.dtype == "int16":
         return _plain(layer, multipliers, "ec_conv_plain_s16" + "_wide" * wide)
-    if not _is_tame(layer, multipliers):
+    if not is_tame(layer, multipliers):
         return _plain(layer, multipliers, "ec_conv_plain_s8")
     if layer.groups > 1 and layer.weights.shape[3] == 1:
         return _by_channel(layer, multipliers)
     return _as_product(layer, multipliers)
 
 
-def _folded_bias(layer: Layer) -> Ints:
-    """bias - input zero point * sum of the weights, per output channel (int64, exact)."""
-    bias = np.zeros(1, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
-    return np.asarray(bias - zero_point_of(layer.data) * layer.flat.sum(axis=1, dtype=np.int64))
-
-
-def _is_tame(layer: Layer, multipliers: Sequence[Multiplier]) -> bool:
-    """Whether factors and accumulators keep the bounds of ec_requantize_right for any input."""
-    reach = 128 * np.abs(layer.flat.astype(np.int64)).sum(axis=1)
-    total = reach + np.abs(_folded_bias(layer))
-    return bool(
-        all(not value or -MOST_SHIFT <= shift <= -1 for value, shift in multipliers)
-        and total.max() < MOST_SUM
-        and (not layer.nibbles or reach.max() < MOST_NIBBLE_SUM)
-    )
-
-
-def _tame(layer: Layer, multipliers: Sequence[Multiplier]) -> dict[str, Value]:
-    """The fields that ec_conv_t and ec_depthwise_t share."""
-    low, high = activation_range(layer.activation, layer.out)
-    return {
-        "shape": layer.shape.struct(),
-        "in_zero": zero_point_of(layer.data),
-        "out_zero": zero_point_of(layer.out),
-        "limited": int((low, high) != INTEGERS["int8"]),
-        "low": low,
-        "high": high,
-        "reverse": 0,
-        "bias": Array("int32_t", _folded_bias(layer).astype(np.int32)),
-        "multipliers": Array("int32_t", np.array([m.value for m in multipliers], np.int32)),
-        "shifts": Array("int8_t", np.array([-m.shift if m.value else 1 for m in multipliers])),
-    }
-
-
-def _words(weights: Ints, *, nibbles: bool) -> Ints:
-    """The last axis, 4 weights to a word (or 8: four low nibbles, then four high ones)."""
-    if nibbles:
-        parts = weights.reshape(*weights.shape[:-1], -1, 2, 4).astype(np.uint8)
-        weights = (parts[..., 0, :] & 15) | (parts[..., 1, :] << 4)
-        weights = weights.reshape(*weights.shape[:-2], -1)
-    return np.ascontiguousarray(weights).view("<u4")
-
-
-def _padded(weights: Ints, *, axis: int, multiple: int) -> Ints:
-    """`weights` with zeros behind `axis`, to a multiple of its size."""
-    widths = [(0, 0)] * weights.ndim
-    widths[axis] = (0, -weights.shape[axis] % multiple)
-    return np.pad(weights, widths)
-
-
 def _as_product(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
     """ec_conv: groups of channel pairs, interleaved word by word."""
-    flat = _padded(layer.flat, axis=1, multiple=8)
-    words = _words(flat, nibbles=layer.nibbles)
-    count = words.shape[1]
-    grouped = words.reshape(layer.groups, -1, count)
+    flat = padded(layer.flat, axis=1, multiple=8)
+    packed_words = words(flat, nibbles=layer.nibbles)
+    count = packed_words.shape[1]
+    grouped = packed_words.reshape(layer.groups, -1, count)
     even = grouped.shape[1] // 2 * 2
     pairs = grouped[:, :even].reshape(layer.groups, -1, 2, count).transpose(0, 1, 3, 2)
     packed = np.concatenate(
         [pairs.reshape(layer.groups, -1), grouped[:, even:].reshape(layer.groups, -1)], axis=1
     )
     fields: dict[str, Value] = {
-        **_tame(layer, multipliers),
+        **tame(layer, multipliers),
         "groups": layer.groups,
         "words": count,
         "weights": Array("uint32_t", packed),
@@ -272,14 +189,14 @@ def _as_product(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, 
 
 def _by_channel(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
     """ec_depthwise: blocks of four channels, tap after tap."""
-    taps = _padded(layer.flat.T, axis=0, multiple=2 if layer.nibbles else 1)
-    taps = _padded(taps, axis=1, multiple=4)
+    taps = padded(layer.flat.T, axis=0, multiple=2 if layer.nibbles else 1)
+    taps = padded(taps, axis=1, multiple=4)
     blocks = taps.reshape(len(taps), -1, 4).transpose(1, 0, 2).reshape(-1, 4 * len(taps))
     fields: dict[str, Value] = {
-        **_tame(layer, multipliers),
+        **tame(layer, multipliers),
         "fan": layer.shape.out_channels // layer.groups,
         "taps": len(taps),
-        "weights": Array("uint32_t", _words(blocks, nibbles=layer.nibbles)),
+        "weights": Array("uint32_t", words(blocks, nibbles=layer.nibbles)),
     }
     return (
         Call(
