@@ -14,18 +14,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-import numpy as np
-
-from edgecompress import firmware, measurement, zoo
-from edgecompress.backends import aot
+from edgecompress import deployment, measurement, zoo
+from edgecompress.artifact import Artifact
 from edgecompress.errors import EdgeCompressError
 from edgecompress.firmware import Image
 from edgecompress.measurement import Run
-from edgecompress.tflite import DTYPES, read
 
 BOARD = "qemu_m4"
 ZOO = "kws"
-ROWS = 16
 TFLM = Path(__file__).with_name("tflm.toml")
 TOOLS = ("arm-none-eabi-gcc", "qemu-system-arm")
 
@@ -35,16 +31,9 @@ Row = tuple[str, ...]
 
 def measured(name: str, model: bytes) -> tuple[Image, Run]:
     """`model` built for the board and measured there, on rows over the whole input range."""
-    program = read(model)
-    source = program.tensors[program.inputs[0]]
-    limits = np.iinfo(np.dtype(DTYPES[source.dtype].numpy))
-    shape = (ROWS, *source.shape[1:])
-    drawn = np.random.default_rng(0).integers(limits.min, limits.max + 1, shape)
-    sources = aot.generate(program, name=name)
     with tempfile.TemporaryDirectory() as folder:
-        image = firmware.build(sources, board=BOARD, backend=aot.NAME, out=Path(folder), name=name)
-        run = measurement.measure(image, model=model, inputs=source.dequantize(drawn), runs=2)
-    return image, run
+        image = deployment.build(Artifact(name, tflite=model), board=BOARD, out=Path(folder))
+        return image, measurement.measure(image, runs=2)
 
 
 def given(name: str, known: Table) -> bytes:

@@ -1,7 +1,7 @@
 """The command line: the only module that prints or exits.
 
 Exit codes: 0 done, 1 an error of the input or a tool, 2 wrong usage or configuration, 3 over
-budget, 70 a bug of ours, 130 interrupted.
+budget, 70 a bug of ours, 130 interrupted (SIGTERM included).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -177,7 +178,7 @@ def train(args: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def build(args: argparse.Namespace, terminal: Terminal) -> None:
-    _, _, image = _image(args, terminal)
+    image = _image(args, terminal, *_model(args))
     if args.json:
         terminal.say(json.dumps(image.table(), indent=1))
         return
@@ -197,47 +198,54 @@ def measure(args: argparse.Namespace, terminal: Terminal) -> None:
     _measure(args, terminal, profile=True)
 
 
-def _image(args: argparse.Namespace, terminal: Terminal) -> tuple[Artifact, Path, Image]:
-    """The compressed model, its run directory, and the image built of it."""
+def _model(args: argparse.Namespace) -> tuple[Artifact, Path]:
+    """The compressed model and its run directory; an unknown board is told first."""
     from edgecompress import boards, deployment
 
-    board = boards.load(args.board)
+    boards.load(args.board)
     artifact, folder = deployment.find(args.model)
-    folder = args.out or folder
+    return artifact, args.out or folder
+
+
+def _image(args: argparse.Namespace, terminal: Terminal, artifact: Artifact, folder: Path) -> Image:
+    """The image built of the model, in its run directory."""
+    from edgecompress import deployment
+
     with terminal.bars() as progress:
-        image = deployment.build(
-            artifact, board=board, backend=args.backend, out=folder, progress=progress
+        return deployment.build(
+            artifact, board=args.board, backend=args.backend, out=folder, progress=progress
         )
-    return artifact, folder, image
 
 
 def _measure(args: argparse.Namespace, terminal: Terminal, *, profile: bool) -> None:
     from edgecompress import deployment, measurement
 
     samples = deployment.samples(args.model, data=args.data, count=args.samples)
-    artifact, folder, image = _image(args, terminal)
+    artifact, folder = _model(args)
+    measurement.report_in(folder, sha=str(artifact.sha256))
+    image = _image(args, terminal, artifact, folder)
     with terminal.bars() as progress:
         run = measurement.measure(
             image,
-            model=artifact.need_tflite(args.command),
             inputs=None if samples is None else samples.split.x,
             runs=args.runs,
             profile=profile,
             progress=progress,
         )
     measurement.save(run, folder)
-    judged = None if samples is None else samples.judge(run.values)
+    judged = None if samples is None else samples.judge(run.values[0])
     if args.json:
         accuracy = None if judged is None else asdict(judged)
         terminal.say(json.dumps({**run.table(), "accuracy": accuracy}, indent=1))
-        return
-    terminal.say(f"{run.name}, backend {run.backend}, on {run.board}")
-    if run.ops:
-        terminal.table(run.headings, run.rows(), words=3)
-    for line in run.lines():
-        terminal.say(line)
-    if judged is not None:
-        terminal.say(str(judged))
+    else:
+        terminal.say(f"{run.name}, backend {run.backend}, on {run.board}")
+        if run.ops:
+            terminal.table(run.headings, run.rows(), words=3)
+        for line in run.lines():
+            terminal.say(line)
+        if judged is not None:
+            terminal.say(str(judged))
+    run.check()
 
 
 def boards(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -291,6 +299,12 @@ def _show(report: Report, args: argparse.Namespace, terminal: Terminal) -> None:
         for line in markdown.budget_lines(report):
             terminal.say(line)
     report.check()
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 1 or more")
+    return int(text)
 
 
 MODEL = ("model", {"metavar": "MODEL", "help": "a name of the zoo"})
@@ -361,8 +375,11 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
         "what an inference takes on a board, by operator; accuracy on the board",
         (
             *BOARD,
-            ("--runs", {"type": int, "default": 3, "help": "timed inferences (default 3)"}),
-            ("--samples", {"type": int, "help": "samples to judge the accuracy on"}),
+            (
+                "--runs",
+                {"type": _at_least_one, "default": 3, "help": "timed inferences (default 3)"},
+            ),
+            ("--samples", {"type": _at_least_one, "help": "samples to judge the accuracy on"}),
             ("--data", {"type": Path, "help": ".npz with x and y (default: the zoo model's)"}),
             JSON,
         ),
@@ -423,6 +440,7 @@ def _streams(verbose: bool, talk: bool) -> Iterator[Terminal]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see the top of this module)."""
     args = parser().parse_args(argv)
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _streams(args.verbose, talk=not getattr(args, "json", False)) as terminal:
             args.run(args, terminal)
@@ -436,6 +454,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verbose:
             raise
         return _fail(f"a bug: {type(error).__name__}: {error}; run again with -v, report it", BUG)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
     return 0
 
 

@@ -101,10 +101,13 @@ def run(command: Sequence[str]) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"{command[0]}: {error}; edgecompress doctor says how to get it") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise ToolError(f"{command[0]}: {why}; edgecompress doctor says how to get it") from None
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"{' '.join(command)}: not done after {_SECONDS} seconds") from None
     if done.returncode:
-        said = " | ".join(done.stderr.strip().splitlines()[-_LINES:])
+        said = " | ".join(done.stderr.strip().splitlines()[-_LINES:]) or "it said nothing"
         raise ToolError(f"{' '.join(command)}: exit status {done.returncode}: {said}")
     return done.stdout
 

@@ -65,12 +65,14 @@ def build(
     `out` is build/<name> unless given. Raises StageOrderError for a model that is not quantised
     yet, UnsupportedError for operators that the backend lacks, and the errors of `firmware.build`.
     """
+    flatbuffer = artifact.need_tflite("build")
     return firmware.build(
-        _GENERATE[backend](read(artifact.need_tflite("build")), name=artifact.name),
+        _GENERATE[backend](read(flatbuffer), name=artifact.name),
         board=board,
         backend=backend,
         out=RUNS / artifact.name if out is None else out,
         name=artifact.name,
+        tflite=flatbuffer,
         progress=progress,
     )
 

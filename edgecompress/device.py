@@ -38,13 +38,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Session:
-    """All that `measure` read back: ticks of each timed inference, of each operator, one output a
-    row, and bytes of stack (None: the board cannot tell) and arena."""
+    """All that `measure` read back: ticks of each timed inference, of each operator, the outputs
+    of each row, and bytes of stack (None: the board cannot tell) and arena."""
 
     hello: Hello
     ticks: tuple[int, ...]
     ops: tuple[OpTimed, ...]
-    outputs: tuple[bytes, ...]
+    outputs: tuple[tuple[bytes, ...], ...]
     stack: int | None
     arena: int
 
@@ -55,14 +55,14 @@ def measure(
     board: str,
     backend: str,
     sha: str,
-    rows: Sequence[bytes],
+    rows: Sequence[Sequence[bytes]],
     runs: int,
     profile: bool,
     progress: Progress = silent,
 ) -> Session:
     """Time the first row `runs` times, once more by operator with `profile`, then run every row.
 
-    The model has one input and one output; it starts afresh for each of the three parts, so that
+    A row is the bytes of each input. The model starts afresh for each of the three parts, so that
     a model with a state gives the outputs of `rows` in order. Raises like `greet` and `infer`.
     """
 
@@ -73,18 +73,18 @@ def measure(
     timed = []
     for run in range(runs):
         progress("timed runs", run, runs)
-        timed.append(infer(link, hello, rows[:1]))
+        timed.append(infer(link, hello, rows[0]))
     progress("timed runs", runs, runs)
     ops: tuple[OpTimed, ...] = ()
     if profile:
         fresh()
-        ops = infer(link, hello, rows[:1], profile=True).ops
+        ops = infer(link, hello, rows[0], profile=True).ops
     fresh()
     outputs = []
     for done, row in enumerate(rows):
         progress("inputs on the board", done, len(rows))
-        answer = infer(link, hello, [row])
-        outputs.append(answer.outputs[0])
+        answer = infer(link, hello, row)
+        outputs.append(answer.outputs)
     progress("inputs on the board", len(rows), len(rows))
     leave(link)
     ticks = tuple(one.ticks for one in timed if one.ticks is not None)
@@ -134,7 +134,10 @@ def infer(link: Link, hello: Hello, inputs: Sequence[bytes], *, profile: bool = 
     ops = tuple(_op(link, number) for number in range(hello.ops)) if profile else ()
     ticks = None if profile else _next(link, Timed).ticks
     if ticks == 0:
-        raise MeasurementError(f"{link.board}: an inference took 0 ticks; its timer does not run")
+        raise MeasurementError(
+            f"{link.board}: an inference took 0 ticks; its timer does not run, or the model is"
+            f" shorter than one tick of {hello.scale} {hello.unit}"
+        )
     outputs = tuple(_output(link, index, size) for index, size in enumerate(hello.outputs))
     memory = _next(link, Memory)
     _next(link, End)

@@ -111,7 +111,9 @@ class Child:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
         said = " | ".join([line for line in lines if line][-_SAID:])
-        why = "a fault of the processor" if status == FAULT else said or "it said nothing"
+        why = said or "it said nothing"
+        if status == FAULT:
+            why = "a fault of the processor, perhaps of a stack that is too small"
         return DeviceError(f"{self.board}: it ended in the middle with status {status}: {why}")
 
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -34,8 +34,12 @@ TIMEOUT = 600.0
 
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
 _LAST_LINES = 20
-_MAKE = frozenset({"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"})
-"""What an outer make would pass on: its own variables and job server."""
+_MAKE = frozenset(
+    {"GNUMAKEFLAGS", "MAKEFILES", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}
+)
+"""What an outer make, or the user for another one, would pass on: variables and job server."""
+_LANGUAGE = {"LC_ALL": "C"}
+"""The linker's map and its complaints are read here: in English, whatever the user speaks."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Image:
     """A firmware image, built: the model `name` for `board` by the backend `backend`.
 
     `footprint` is what it takes, `empty` what an image without a model takes; both are None where
-    the firmware is a program of this computer.
+    the firmware is a program of this computer. `tflite` is the model's file, to judge the image's
+    outputs by, None where its sources were not made of one.
     """
 
     elf: Path
@@ -52,6 +57,7 @@ class Image:
     name: str
     footprint: Footprint | None
     empty: Footprint | None
+    tflite: bytes | None = field(repr=False)
 
     @property
     def cost(self) -> tuple[int, int] | None:
@@ -101,14 +107,16 @@ def build(
     backend: str,
     out: Path,
     name: str,
+    tflite: bytes | None = None,
     progress: Progress = silent,
 ) -> Image:
     """Compile and link the generated `sources` (path: text) of the model `name` for `board`.
 
-    The folder <out>/<board>-<backend>/ gets firmware.elf, firmware.map, log.txt, image.json and
-    generated/, all of it or nothing. Raises UnsupportedError for C++ sources, which need the TFLite
-    Micro library; ConfigError for an unknown board or a path that leads out of the folder;
-    ToolError where a tool is missing or fails; DeviceError where the image is too large.
+    `tflite` is the file that they were made of; the image only carries it. The folder
+    <out>/<board>-<backend>/ gets firmware.elf, firmware.map, log.txt, image.json and generated/,
+    all of it or nothing. Raises UnsupportedError for C++ sources, which need the TFLite Micro
+    library; ConfigError for an unknown board or a path that leads out of the folder; ToolError
+    where a tool is missing or fails; DeviceError where the image is too large.
     """
     target = boards.load(board) if isinstance(board, str) else board
     _check(sources, backend)
@@ -119,7 +127,7 @@ def build(
                 " get it"
             )
     folder = out / f"{target.id}-{backend}"
-    image = Image(folder / ELF, target, backend, name, None, None)
+    image = Image(folder / ELF, target, backend, name, None, None, tflite)
 
     def fill(fresh: Path) -> None:
         nonlocal image
@@ -168,7 +176,7 @@ def _make(work: Path, board: Board, generated: str, out: str, name: str) -> None
     """Run firmware/Makefile in `work`, which fills `out`."""
     command = ["make", "-f", f"{SOURCES}/Makefile", f"BOARD={board.id}"]
     command += [f"GENERATED={generated}", f"OUT={out}"]
-    environment = {key: text for key, text in os.environ.items() if key not in _MAKE}
+    environment = {key: text for key, text in os.environ.items() if key not in _MAKE} | _LANGUAGE
     try:
         done = subprocess.run(
             command,

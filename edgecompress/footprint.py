@@ -30,7 +30,8 @@ _NAME_ALONE = re.compile(r"^ [._a-zA-Z]\S*$")
 class Footprint:
     """Bytes of one image, each counted once but `data`, which lies in flash and in RAM.
 
-    `weights` and `constants` are the model's constant data, `kernels` its code; `runtime` is
+    `weights` are the model's weights, `constants` its other constant data (biases, multipliers,
+    parameters of its operators, names, tables), `kernels` its code; `runtime` is
     application, board, start-up and C library, and the padding between all of these. `data` is
     initialised RAM; `arena` the model's, `bss` the other zeroed RAM; `stack` what is set aside.
     """
@@ -68,7 +69,7 @@ def read(elf: Path, map_file: Path) -> Footprint:
     """The footprint of `elf`, which was linked with the map `map_file`.
 
     Object files of the model are those in a folder called generated. Raises ToolError for a file
-    that is no ELF, and for a map that does not belong to it.
+    that is no ELF, and for a map that does not belong to it or does not show the model's objects.
     """
     sections = _sections(elf)
     totals: Counter[str] = Counter()
@@ -79,6 +80,11 @@ def read(elf: Path, map_file: Path) -> Footprint:
         if piece.output in sections:
             parts[_part(sections[piece.output][0], piece)] += piece.size
     model = parts["weights"] + parts["constants"] + parts["kernels"]
+    if not parts["kernels"]:
+        raise ToolError(
+            f"{map_file}: no code of the model stands in it by name; build without link-time"
+            " optimisation"
+        )
     runtime, bss = totals["text"] - model, totals["bss"] - parts["arena"]
     if runtime < parts["runtime"] or bss < parts["other"]:
         raise ToolError(f"{map_file}: it is not the map of {elf}: more bytes than the file has")

@@ -7,15 +7,16 @@ real hardware alone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from edgecompress.boards import Board
 from edgecompress.counting import Part
 from edgecompress.cycles import Cycles
 from edgecompress.device import Session
-from edgecompress.errors import ConfigError, MeasurementError, UnsupportedError
+from edgecompress.errors import ConfigError, MeasurementError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import BitComparison, compare
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
@@ -43,6 +44,8 @@ Float = npt.NDArray[np.float32]
 CORE = "-mcpu=cortex-m4"
 """The compiler flag of the boards whose cycles are estimated."""
 FILE = "measurement.json"
+DRAWN = 14
+"""Rows that are drawn where none are given."""
 
 _SHOWN = 5
 _SLACK = 4
@@ -77,9 +80,10 @@ class Run:
     `runs` is what each timed inference took, in `unit`s as `source` counted them; all are of the
     same input. `ops` is one further inference, operator by operator, and `functions` the
     instructions by C function, the largest first. `flash` and `ram` (None on this computer),
-    `arena` and `stack` (None: the board cannot tell) are bytes, as in BoardRow. `outputs` is
-    (N, *output_shape) in the model's own type, for the N inputs, `values` the float32 behind them;
-    `bits` compares them with the TFLM interpreter's (None: not compared, the `notes` say why).
+    `arena` and `stack` (None: the board cannot tell) are bytes, as in BoardRow. `outputs` has each
+    output of the model, (N, *output_shape) in its own type, for the N rows, `values` the float32
+    behind them; `bits` compares the integers among them with the TFLM interpreter's (None: not
+    compared, the `notes` say why).
     """
 
     board: str
@@ -96,8 +100,8 @@ class Run:
     ram: int | None
     stack: int | None
     arena: int
-    outputs: Array
-    values: Float
+    outputs: tuple[Array, ...]
+    values: tuple[Float, ...]
     bits: BitComparison | None
     notes: tuple[str, ...]
 
@@ -150,9 +154,10 @@ class Run:
 
     def lines(self) -> list[str]:
         """What an inference took and whether its bits are right, one sentence a line."""
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         told = [
-            f"{self.per_inference:,} {self.unit} per inference ({self.source}; {len(self.runs)}"
-            f" runs, spread {self.spread:,})"
+            f"{self.per_inference:,} {self.unit} per inference ({self.source}; {runs}, spread"
+            f" {self.spread:,})"
         ]
         if self.cycles is not None:
             told.append(f"Cortex-M4: {self.cycles.lo:,} to {self.cycles.hi:,} {cycles.NAME}")
@@ -168,9 +173,19 @@ class Run:
             told.append(
                 f"outputs against the TFLM interpreter: {self.bits.exact:,} of"
                 f" {self.bits.elements:,} equal, {self.bits.off_by_one:,} off by one,"
-                f" {self.bits.mismatch:,} further"
+                f" {self.bits.mismatch:,} further ({len(self.outputs[0]):,} rows)"
             )
         return told + list(self.notes)
+
+    def check(self) -> None:
+        """Raise MeasurementError where bits differ from those of the TFLM interpreter."""
+        bits = self.bits
+        if bits is not None and bits.exact != bits.elements:
+            raise MeasurementError(
+                f"{self.board}: {bits.elements - bits.exact:,} of {bits.elements:,} outputs of"
+                f" {self.name} differ from the TFLM interpreter's, by up to {bits.max_diff:,}; do"
+                " not use this image, and report the model"
+            )
 
     def table(self) -> dict[str, Any]:
         """Everything but the outputs, as JSON values."""
@@ -222,8 +237,7 @@ class Run:
 def measure(
     image: Image,
     *,
-    model: bytes,
-    inputs: npt.ArrayLike | None = None,
+    inputs: npt.ArrayLike | tuple[npt.ArrayLike, ...] | None = None,
     runs: int = 3,
     profile: bool = True,
     timeout: float = emulator.TIMEOUT,
@@ -231,44 +245,35 @@ def measure(
 ) -> Run:
     """Run `image` on its board and measure it.
 
-    `model` is the `.tflite` behind the image; `inputs` are rows (N, *input_shape) in the float
-    domain of the model (None: one row, drawn with a fixed seed). The first row is timed `runs`
-    times, with `profile` once more operator by operator; then every other row runs once. The
-    outputs of all of them are compared with the TFLM interpreter's. `timeout` is the longest
-    wait for a line in seconds.
+    `inputs` are rows (N, *input_shape) in the float domain of the model, a tuple with such an
+    array for each input where it has several (None: a few rows, drawn with a fixed seed, and those
+    of all lowest and all highest values). The first row is timed `runs` times, with `profile` once
+    more operator by operator; then every row runs once. The outputs of all of them are compared
+    with the TFLM interpreter's. `timeout` is the longest wait for a line in seconds.
 
     Raises MeasurementError where the image holds another model or the answer cannot be trusted,
-    DeviceError where the board fails, UnsupportedError for a model with several inputs or outputs,
-    ConfigError for rows that do not fit, ToolError for a tool that is missing or fails.
+    DeviceError where the board fails, StageOrderError for an image without its `.tflite`,
+    UnsupportedError for a model whose batch is not 1, ConfigError for rows that do not fit,
+    ToolError for a tool that is missing or fails.
     """
     if runs < 1:
         raise ConfigError(f"runs = {runs}: measure at least 1")
-    program = read(model)
-    source, target = _ends(program)
-    rows = _random(source) if inputs is None else np.asarray(inputs, np.float32)
-    if rows.shape[1:] != source.shape[1:] or not len(rows):
-        raise ConfigError(
-            f"{len(rows)} rows of {list(rows.shape[1:])}: the model takes at least 1, each of"
-            f" {list(source.shape[1:])}"
+    if image.tflite is None:
+        raise StageOrderError(
+            f"measure: {image.name} comes without the .tflite to judge it by; give it to"
+            " firmware.build"
         )
-    sha = hashlib.sha256(model).hexdigest()
-    available = runtimes.available("tflm")
-    job = runtimes.submit(model, rows, runtime="tflm") if available else None
-    try:
-        stored = [source.quantize(row).tobytes() for row in rows]
-        found = _found(image, sha, stored, runs, profile, timeout, progress)
-        expected, why = _expected(job)
-    finally:
-        if job is not None:
-            job.cancel()
-    kind = np.dtype(DTYPES[target.dtype].numpy)
-    outputs = np.frombuffer(b"".join(found.session.outputs), kind).reshape(
-        len(rows), *target.shape[1:]
-    )
-    if expected is not None and kind.kind not in "iu":
-        expected, why = None, "they are not integers"
-    bits = None if expected is None else compare(expected.reshape(outputs.shape), outputs)
-    notes = found.notes if why is None else (*found.notes, f"outputs not compared: {why}")
+    program = read(image.tflite)
+    sources, targets = _ends(program)
+    rows = _rows(sources, inputs)
+    stored = [source.quantize(given) for source, given in zip(sources, rows, strict=True)]
+    sent = [tuple(array.tobytes() for array in row) for row in zip(*stored, strict=True)]
+    sha = hashlib.sha256(image.tflite).hexdigest()
+    with _oracle(image.tflite, rows) as expected:
+        found = _found(image, sha, sent, runs, profile, timeout, progress)
+        outputs = _outputs(targets, found.session)
+        bits, notes = _compared(outputs, expected())
+    footprint = image.footprint
     return Run(
         board=image.board.id,
         backend=image.backend,
@@ -280,30 +285,42 @@ def measure(
         ops=_op_rows(image, program, found),
         functions=found.functions,
         cycles=found.cycles,
-        flash=None if image.footprint is None else image.footprint.flash,
-        ram=None if image.footprint is None else image.footprint.ram,
+        flash=None if footprint is None else footprint.flash,
+        ram=None if footprint is None else footprint.ram,
         stack=found.session.stack,
         arena=found.session.arena,
         outputs=outputs,
-        values=target.dequantize(outputs),
+        values=tuple(
+            target.dequantize(output) for target, output in zip(targets, outputs, strict=True)
+        ),
         bits=bits,
-        notes=notes,
+        notes=(*found.notes, *notes),
     )
+
+
+def report_in(folder: Path, *, sha: str) -> Report | None:
+    """The report in the run directory `folder`, None where there is none.
+
+    Raises MeasurementError where it is of another model than the one whose SHA-256 is `sha` (hex).
+    """
+    if not (folder / "report.json").is_file():
+        return None
+    report = Report.read(folder)
+    if report.sha256 != sha:
+        raise MeasurementError(
+            f"{folder / 'report.json'}: it is of another model than the one measured; run"
+            " compress again"
+        )
+    return report
 
 
 def save(run: Run, folder: Path) -> None:
     """Write <board>-<backend>/measurement.json into the run directory `folder`.
 
-    A report.json there gets the row of this board and backend. Raises MeasurementError where that
-    report is of another model.
+    A report.json there gets the row of this board and backend. Raises like `report_in`.
     """
-    if (folder / "report.json").is_file():
-        report = Report.read(folder)
-        if report.sha256 != run.sha:
-            raise MeasurementError(
-                f"{folder / 'report.json'}: it is of another model than the one measured; run"
-                " compress again"
-            )
+    report = report_in(folder, sha=run.sha)
+    if report is not None:
         dataclasses.replace(report, boards=merged(report.boards, run.row())).save(folder)
     text = json.dumps(run.table(), indent=1, allow_nan=False) + "\n"
     write_text(folder / f"{run.board}-{run.backend}" / FILE, text)
@@ -312,7 +329,7 @@ def save(run: Run, folder: Path) -> None:
 def _found(
     image: Image,
     sha: str,
-    rows: Sequence[bytes],
+    rows: Sequence[Sequence[bytes]],
     runs: int,
     profile: bool,
     timeout: float,
@@ -335,6 +352,7 @@ def _found(
                 progress=progress,
             )
             child.finish()
+        _check_clock(board, session)
         return session
 
     if board.kind == "program":
@@ -343,6 +361,17 @@ def _found(
     if why is not None:
         return _ticked(board, talk(()), why)
     return _counted(image, talk, runs + profile)
+
+
+def _check_clock(board: Board, session: Session) -> None:
+    """Ticks of a firmware built for another clock would be taken for something else."""
+    hello = session.hello
+    if (hello.unit, hello.scale, hello.hz) != (board.unit, board.units_per_tick, board.hz):
+        raise MeasurementError(
+            f"{board.id}: the firmware there counts ticks of {hello.scale} {hello.unit}"
+            f" ({hello.hz} Hz), board.toml says {board.scale} {board.unit} ({board.hz} Hz); build"
+            " and flash it again"
+        )
 
 
 @dataclass(frozen=True)
@@ -426,38 +455,111 @@ def _op_rows(image: Image, program: Program, found: _Found) -> tuple[OpRow, ...]
     )
 
 
-def _expected(job: runtimes.Job | None) -> tuple[Array | None, str | None]:
-    """The outputs of the TFLM interpreter, or why there are none."""
-    if job is None:
-        return None, "tflite-micro is not installed (wheels: Linux, x86-64)"
+Expected: TypeAlias = tuple[Array, ...] | str
+"""The outputs of the TFLM interpreter, or why there are none."""
+
+
+@contextlib.contextmanager
+def _oracle(model: bytes, rows: tuple[Float, ...]) -> Iterator[Callable[[], Expected]]:
+    """The TFLM interpreter at work on `rows`; to be asked for what is expected, once."""
+    if not runtimes.available("tflm"):
+        yield lambda: "tflite-micro is not installed (wheels: Linux, x86-64)"
+        return
     try:
-        return job.result().raw, None
+        job = runtimes.submit(model, rows, runtime="tflm")
     except UnsupportedError as error:
-        return None, str(error)
+        why = str(error)
+        yield lambda: why
+        return
+
+    def wait() -> Expected:
+        try:
+            return job.result().outputs
+        except UnsupportedError as error:
+            return str(error)
+
+    try:
+        yield wait
+    finally:
+        job.cancel()
 
 
-def _ends(program: Program) -> tuple[Tensor, Tensor]:
-    """Input and output of a model that has one of each and a batch of 1."""
-    ends = [*program.inputs, *program.outputs]
-    if len(program.inputs) != 1 or len(program.outputs) != 1:
-        raise UnsupportedError(
-            f"the model has {len(program.inputs)} inputs and {len(program.outputs)} outputs; those"
-            " with one of each can be measured"
-        )
-    source, target = (program.tensors[index] for index in ends)
-    if source.shape[:1] != (1,) or target.shape[:1] != (1,):
-        raise UnsupportedError(
-            f"input {list(source.shape)} and output {list(target.shape)}: models with a batch of 1"
-            " can be measured; convert it so"
-        )
-    return source, target
+def _compared(
+    outputs: tuple[Array, ...], expected: Expected
+) -> tuple[BitComparison | None, tuple[str, ...]]:
+    """The integers among the outputs bit by bit, and in words what else there is to say."""
+    if isinstance(expected, str):
+        return None, (f"outputs not compared: {expected}",)
+    flat = (map(np.ravel, side) for side in (expected, outputs))
+    pairs = list(zip(*flat, strict=True))
+    whole = [pair for pair in pairs if pair[1].dtype.kind != "f"]
+    floats = [pair for pair in pairs if pair[1].dtype.kind == "f"]
+    bits = None
+    if whole:
+        want, got = (np.concatenate(side).astype(np.int64) for side in zip(*whole, strict=True))
+        bits = compare(want, got)
+    if not floats:
+        return bits, ()
+    want, got = (np.concatenate(side) for side in zip(*floats, strict=True))
+    same = np.isclose(got, want, rtol=0, atol=0, equal_nan=True)
+    with np.errstate(invalid="ignore"):
+        apart = np.where(same, 0, np.abs(got - want)).max()
+    return bits, (
+        f"float outputs against the TFLM interpreter: {same.sum():,} of {same.size:,} equal"
+        + ("" if same.all() else f", the others at most {apart:.2g} away"),
+    )
 
 
-def _random(source: Tensor) -> Float:
-    """One row over the whole range of `source`, the same every time."""
-    generator = np.random.default_rng(0)
-    shape = (1, *source.shape[1:])
+def _outputs(targets: Sequence[Tensor], session: Session) -> tuple[Array, ...]:
+    """Each output of the model, (N, *output_shape) in its own type."""
+    return tuple(
+        np.frombuffer(b"".join(parts), DTYPES[target.dtype].numpy).reshape(-1, *target.shape[1:])
+        for target, parts in zip(targets, zip(*session.outputs, strict=True), strict=True)
+    )
+
+
+def _ends(program: Program) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and outputs of a model with a batch of 1."""
+    sources, targets = (
+        [program.tensors[index] for index in side] for side in (program.inputs, program.outputs)
+    )
+    for tensor in (*sources, *targets):
+        if tensor.shape[:1] != (1,):
+            raise UnsupportedError(
+                f"{tensor.name} {list(tensor.shape)}: models whose inputs and outputs have a batch"
+                " of 1 can be measured; convert it so"
+            )
+    return sources, targets
+
+
+def _rows(
+    sources: Sequence[Tensor], inputs: npt.ArrayLike | tuple[npt.ArrayLike, ...] | None
+) -> tuple[Float, ...]:
+    """The rows of each input, (N, *input_shape)."""
+    if inputs is None:
+        generator = np.random.default_rng(0)
+        return tuple(_drawn(source, generator) for source in sources)
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    if len(given) != len(sources):
+        raise ConfigError(f"rows for {len(given)} inputs: the model has {len(sources)}")
+    rows = tuple(np.atleast_1d(np.asarray(each, np.float32)) for each in given)
+    for source, each in zip(sources, rows, strict=True):
+        if each.shape[1:] != source.shape[1:] or not 0 < len(each) == len(rows[0]):
+            raise ConfigError(
+                f"{len(each)} rows of {list(each.shape[1:])}: the model takes at least 1, each of"
+                f" {list(source.shape[1:])}, and as many for each input"
+            )
+    return rows
+
+
+def _drawn(source: Tensor, generator: np.random.Generator) -> Float:
+    """DRAWN rows over the whole range of `source`, one at its lowest and one at its highest."""
+    shape = (DRAWN, *source.shape[1:])
     if not source.scales:
-        return generator.standard_normal(shape).astype(np.float32)
+        drawn = generator.standard_normal(shape)
+        ends = [np.full(shape[1:], end) for end in (drawn.min(), drawn.max())]
+        return np.asarray(np.stack([*drawn, *ends]), np.float32)
     limits = np.iinfo(np.dtype(DTYPES[source.dtype].numpy))
-    return source.dequantize(generator.integers(limits.min, limits.max + 1, shape))
+    whole = generator.integers(limits.min, limits.max + 1, shape)
+    ends = [np.full(shape[1:], end) for end in (limits.min, limits.max)]
+    return source.dequantize(np.stack([*whole, *ends]))

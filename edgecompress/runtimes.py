@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata, util
@@ -40,7 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress.errors import ConfigError, ToolError, UnsupportedError
-from edgecompress.tflite import Program, read
+from edgecompress.tflite import Program, Tensor, read
 from edgecompress.vocabulary import KERNELS, Kernels
 
 Runtime = Literal["tflite", "litert", "tflm"]
@@ -79,24 +79,30 @@ RUNTIMES: dict[Runtime, tuple[Package, ...]] = {
 class Outcome:
     """What a runtime computed.
 
-    `raw` is (N, *output_shape) in the model's own output type, `arena` the bytes of tensor arena
-    that TFLite Micro needs (None under the other runtimes, and when tensors are kept), `tensors`
-    maps a tensor's index in `program` to its values (N, *shape), raw, where they were asked for
-    and the runtime kept them.
+    `outputs` holds each output of the model, (N, *output_shape) in its own type, `arena` the bytes
+    of tensor arena that TFLite Micro needs (None under the other runtimes, and when tensors are
+    kept), `tensors` maps a tensor's index in `program` to its values (N, *shape), raw, where they
+    were asked for and the runtime kept them.
     `runtime` is the distribution that ran, `kernels` which of its kernels.
     """
 
     program: Program
-    raw: Array
+    outputs: tuple[Array, ...]
     runtime: str
     version: str
     kernels: Kernels
     arena: int | None = None
     tensors: Mapping[int, Array] = field(default_factory=dict)
 
+    @property
+    def raw(self) -> Array:
+        """The output of a model with one."""
+        (only,) = self.outputs
+        return only
+
     @cached_property
     def values(self) -> Float:
-        """The outputs, float32 (N, *output_shape), dequantised where the model is quantised."""
+        """The same, float32 (N, *output_shape), dequantised where the model is quantised."""
         return self.program.tensors[self.program.outputs[0]].dequantize(self.raw)
 
     @property
@@ -160,7 +166,9 @@ class Job:
         found = _ARENA.search(log)
         return Outcome(
             program=self.program,
-            raw=self._array("y", self.program.outputs[0]),
+            outputs=tuple(
+                self._array(f"y{place}", index) for place, index in enumerate(self.program.outputs)
+            ),
             runtime=self.package.name,
             version=metadata.version(self.package.name),
             kernels=self.kernels,
@@ -179,7 +187,7 @@ class Job:
 
 def submit(
     model: bytes,
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | tuple[npt.ArrayLike, ...],
     *,
     runtime: Runtime = "tflite",
     kernels: Kernels = "exact",
@@ -188,11 +196,13 @@ def submit(
 ) -> Job:
     """Start to run `model` on `x` (N, *input_shape) in a worker process and return at once.
 
-    `x` is in the float domain of the model: it is quantised to the model's input type here.
+    `x` is in the float domain of the model: it is quantised to the model's input type here. It is
+    the rows of a model with one input and one output, or a tuple of such arrays, one for each
+    input, for a model with any number of them.
     `tensors` keeps what every operator computes, for every row. `timeout` is in seconds. Raises
-    ModelFileError for a damaged model, UnsupportedError for one with several inputs or outputs or
-    more than 256 MiB of activations, ConfigError for rows that do not fit it, ToolError for a
-    runtime that is not installed.
+    ModelFileError for a damaged model, UnsupportedError for one with several inputs or outputs
+    where `x` is no tuple, or more than 256 MiB of activations, ConfigError for rows that do not
+    fit it, ToolError for a runtime that is not installed.
     """
     if runtime not in RUNTIMES or kernels not in KERNELS:
         raise ConfigError(
@@ -203,19 +213,24 @@ def submit(
         raise ConfigError("kernels='fast': not under tflm, nor with tensors kept; use 'exact'")
     package = _package(runtime)
     program = read(model)
+    if not isinstance(x, tuple):
+        _one_of_each(program)
     batch = _batch(program)
-    rows = _rows(program, x)
+    rows = _rows(program, x if isinstance(x, tuple) else (x,))
     wanted = _activations(program, batch) if tensors else ()
     size = max(_MIN_ARENA, 16 * len(model), 4 * sum(t.nbytes for t in program.tensors))
-    kept = sum(program.tensors[index].nbytes for index in (*wanted, program.outputs[0]))
+    kept = sum(program.tensors[index].nbytes for index in (*wanted, *program.outputs))
+    given = sum(array.nbytes for array in rows)
     job = {
         "module": package.module,
         "kernels": kernels,
         "tensors": wanted,
         "copies": [op.outputs[0] for op in program.ops if op.kind in _COPIES],
+        "inputs": len(rows),
+        "outputs": len(program.outputs),
         "batch": batch,
         "arena": size,
-        "memory": _HEADROOM + size + 2 * (rows.nbytes + kept * math.ceil(len(rows) / batch)),
+        "memory": _HEADROOM + size + 2 * (given + kept * math.ceil(len(rows[0]) / batch)),
     }
     folder = Path(tempfile.mkdtemp(prefix="edgecompress-"))
     try:
@@ -223,7 +238,7 @@ def submit(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Job(program, package, kernels, len(rows), wanted, timeout, folder, process)
+    return Job(program, package, kernels, len(rows[0]), wanted, timeout, folder, process)
 
 
 def run(
@@ -254,6 +269,7 @@ def arena(model: bytes, *, timeout: float = TIMEOUT) -> int:
     smaller on a 32-bit core. Raises like `submit` and `Job.result`.
     """
     program = read(model)
+    _one_of_each(program)
     batch = _batch(program)
     rows = np.zeros((batch, *program.tensors[program.inputs[0]].shape[1:]), np.float32)
     size = run(model, rows, runtime="tflm", timeout=timeout).arena
@@ -284,36 +300,53 @@ def _package(runtime: Runtime) -> Package:
     )
 
 
-def _batch(program: Program) -> int:
-    """Rows per inference, after the model's size, inputs and outputs were found usable."""
+def _one_of_each(program: Program) -> None:
     if len(program.inputs) != 1 or len(program.outputs) != 1:
         raise UnsupportedError(
             f"the model has {len(program.inputs)} inputs and {len(program.outputs)} outputs;"
             " models with one of each can be run"
         )
+
+
+def _batch(program: Program) -> int:
+    """Rows per inference, after the model's size, inputs and outputs were found usable."""
     activations = sum(tensor.nbytes for tensor in program.tensors if tensor.data is None)
     if activations > _MAX_ACTIVATIONS:
         raise UnsupportedError(
             f"the model declares {activations >> 20} MiB of activations, more than the"
             f" {_MAX_ACTIVATIONS >> 20} MiB allowed; this is no model for a microcontroller"
         )
-    source, target = (program.tensors[i] for i in (program.inputs[0], program.outputs[0]))
-    for what, tensor in (("input", source), ("output", target)):
+    sources, targets = (
+        [program.tensors[i] for i in side] for side in (program.inputs, program.outputs)
+    )
+    for what, tensor in (*(("input", t) for t in sources), *(("output", t) for t in targets)):
         if tensor.dtype not in _TYPES:
             raise UnsupportedError(
                 f"{what} {tensor.name!r} is of type {tensor.dtype}; {', '.join(_TYPES)} can be run"
             )
-    if not source.shape or not target.shape or source.shape[0] != target.shape[0]:
+    firsts = {tensor.shape[:1] for tensor in (*sources, *targets)}
+    if len(firsts) != 1 or firsts == {()}:
+        shapes = [", ".join(str(list(t.shape)) for t in side) for side in (sources, targets)]
         raise UnsupportedError(
-            f"input {list(source.shape)} and output {list(target.shape)} do not share a first"
+            f"input {shapes[0]} and output {shapes[1]} do not share a first"
             " dimension; convert the model with a batch of 1"
         )
-    return source.shape[0]
+    return sources[0].shape[0]
 
 
-def _rows(program: Program, x: npt.ArrayLike) -> Array:
-    """`x` checked and in the model's input type."""
-    source = program.tensors[program.inputs[0]]
+def _rows(program: Program, given: tuple[npt.ArrayLike, ...]) -> list[Array]:
+    """The rows of each input checked and in its type."""
+    if len(given) != len(program.inputs):
+        raise ConfigError(f"rows for {len(given)} inputs: the model has {len(program.inputs)}")
+    found = [_checked(program.tensors[i], x) for i, x in zip(program.inputs, given, strict=True)]
+    counts = {len(rows) for rows in found}
+    if len(counts) > 1:
+        raise ConfigError(f"{sorted(counts)} rows: give as many for each input of the model")
+    return found
+
+
+def _checked(source: Tensor, x: npt.ArrayLike) -> Array:
+    """`x` checked and in the type of the input `source`."""
     values = np.asarray(x)
     want = source.shape[1:]
     if values.dtype.kind not in "fiu" or values.ndim == 0 or values.shape[1:] != want:
@@ -339,10 +372,11 @@ def _activations(program: Program, batch: int) -> tuple[int, ...]:
 
 
 def _start(
-    folder: Path, model: bytes, rows: Array, job: Mapping[str, Any]
+    folder: Path, model: bytes, rows: Sequence[Array], job: Mapping[str, Any]
 ) -> subprocess.Popen[bytes]:
     (folder / "model.tflite").write_bytes(model)
-    np.save(folder / "x.npy", rows, allow_pickle=False)
+    for place, array in enumerate(rows):
+        np.save(folder / f"x{place}.npy", array, allow_pickle=False)
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if key not in _SCRUBBED}
     with (folder / "log.txt").open("wb") as log:

@@ -1,9 +1,10 @@
 """The worker process of `edgecompress.runtimes`: runs one model under one runtime, bits to bits.
 
 Started by path (`python worker.py FOLDER`), so that it imports neither edgecompress nor
-TensorFlow. The folder holds `job.json` (see `main`), `model.tflite` and `x.npy` with the rows in
-the model's own input type; the worker writes `y.npy` and one `t<index>.npy` per tensor asked for,
-but for a tensor that the runtime lets a later operator overwrite.
+TensorFlow. The folder holds `job.json` (see `main`), `model.tflite` and, for each input, an
+`x<place>.npy` with the rows in its own type; the worker writes a `y<place>.npy` for each output and
+a `t<index>.npy` for each tensor asked for, but for one that the runtime lets a later operator
+overwrite.
 What the runtime says goes to stderr; the arena of TFLite Micro is among it.
 """
 
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 Arrays = Any
-Invoke = Callable[[Arrays], Arrays]
-"""One batch in, the output out (a view that the next call overwrites)."""
+Invoke = Callable[[list[Arrays]], list[Arrays]]
+"""One batch of each input in, each output out (views that the next call overwrites)."""
 Peek = Callable[[int], Arrays]
 """The value of a tensor after the last call, a view."""
 Keep = Callable[[list[int], set[int]], list[int]]
@@ -29,25 +30,26 @@ Engine = tuple[Invoke, Peek, Keep]
 RESOLVERS = {"exact": "BUILTIN_REF", "fast": "BUILTIN"}
 
 
-def lite(module: str, model: bytes, kernels: str, keep: bool, arena: int) -> Engine:
+def lite(job: dict[str, Any], model: bytes) -> Engine:
     """TFLite's C++ interpreter, from tflite_runtime or ai_edge_litert."""
     from importlib import import_module
 
-    api = import_module(f"{module}.interpreter")
+    api = import_module(f"{job['module']}.interpreter")
     interpreter = api.Interpreter(
         model_content=model,
         num_threads=1,
-        experimental_op_resolver_type=api.OpResolverType[RESOLVERS[kernels]],
-        experimental_preserve_all_tensors=keep,
+        experimental_op_resolver_type=api.OpResolverType[RESOLVERS[job["kernels"]]],
+        experimental_preserve_all_tensors=bool(job["tensors"]),
     )
     interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
-    target = interpreter.get_output_details()[0]["index"]
+    sources = [details["index"] for details in interpreter.get_input_details()]
+    targets = [details["index"] for details in interpreter.get_output_details()]
 
-    def invoke(batch: Arrays) -> Arrays:
-        interpreter.set_tensor(source, batch)
+    def invoke(batches: list[Arrays]) -> list[Arrays]:
+        for source, batch in zip(sources, batches, strict=True):
+            interpreter.set_tensor(source, batch)
         interpreter.invoke()
-        return interpreter.get_tensor(target)
+        return [interpreter.get_tensor(target) for target in targets]
 
     def peek(index: int) -> Arrays:
         return interpreter.tensor(index)()
@@ -55,26 +57,27 @@ def lite(module: str, model: bytes, kernels: str, keep: bool, arena: int) -> Eng
     return invoke, peek, lambda wanted, copies: intact(peek, wanted, copies)
 
 
-def micro(module: str, model: bytes, kernels: str, keep: bool, arena: int) -> Engine:
+def micro(job: dict[str, Any], model: bytes) -> Engine:
     """TFLite Micro's interpreter; reports its arena on stderr after the first inference."""
     from tflite_micro import runtime
 
-    config = runtime.InterpreterConfig
+    config, keep = runtime.InterpreterConfig, bool(job["tensors"])
     interpreter = runtime.Interpreter.from_bytes(
         model,
-        arena_size=arena,
+        arena_size=job["arena"],
         intrepreter_config=config.kPreserveAllTensors if keep else config.kAllocationRecording,
     )
     reported = keep
 
-    def invoke(batch: Arrays) -> Arrays:
+    def invoke(batches: list[Arrays]) -> list[Arrays]:
         nonlocal reported
-        interpreter.set_input(batch, 0)
+        for place, batch in enumerate(batches):
+            interpreter.set_input(batch, place)
         interpreter.invoke()
         if not reported:
             interpreter.print_allocations()
             reported = True
-        return interpreter.get_output(0)
+        return [interpreter.get_output(place) for place in range(job["outputs"])]
 
     def peek(index: int) -> Arrays:
         return interpreter.GetTensor(index, 0)["tensor_data"]
@@ -126,18 +129,18 @@ def execute(folder: Path, job: dict[str, Any]) -> None:
     import numpy as np
 
     model = (folder / "model.tflite").read_bytes()
-    rows = np.load(folder / "x.npy", allow_pickle=False)
+    rows = [np.load(folder / f"x{place}.npy", allow_pickle=False) for place in range(job["inputs"])]
     wanted, copies = job["tensors"], set(job["copies"])
-    engine = ENGINES[job["module"]]
-    invoke, peek, lasting = engine(job["module"], model, job["kernels"], bool(wanted), job["arena"])
-    outputs: list[Arrays] = []
+    invoke, peek, lasting = ENGINES[job["module"]](job, model)
+    outputs: list[list[Arrays]] = []
     kept: dict[int, list[Arrays]] = {}
-    for batch in batches(rows, job["batch"]):
-        outputs.append(np.array(invoke(batch)))
+    for given in zip(*(batches(each, job["batch"]) for each in rows), strict=True):
+        outputs.append([np.array(output) for output in invoke(list(given))])
         kept = kept or {index: [] for index in lasting(wanted, copies)}
         for index, values in kept.items():
             values.append(np.array(peek(index)))
-    np.save(folder / "y.npy", np.stack(outputs))
+    for place, every in enumerate(zip(*outputs, strict=True)):
+        np.save(folder / f"y{place}.npy", np.stack(every))
     for index, values in kept.items():
         np.save(folder / f"t{index}.npy", np.stack(values))
 
@@ -162,8 +165,8 @@ def limit_memory(size: int) -> None:
 
 
 def main() -> None:
-    """Entry: job.json holds module, kernels, tensors and copies (indexes), batch (rows), arena
-    and memory (bytes, the latter of address space)."""
+    """Entry: job.json holds module, kernels, tensors and copies (indexes), inputs and outputs
+    (how many), batch (rows), arena and memory (bytes, the latter of address space)."""
     sys.path.pop(0)  # this file's folder: its modules are not meant to be found by name
     folder = Path(sys.argv[1])
     threading.Thread(target=end_with_parent, daemon=True).start()

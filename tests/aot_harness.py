@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
+from unittest.mock import patch
 
 import hypothesis
 import numpy as np
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
+from edgecompress import memory
 from edgecompress.backends import aot, firmware_folder
 from edgecompress.tflite import DTYPES, Program, Tensor
 
@@ -46,6 +48,8 @@ _RENAMED = re.compile(
     r"|ec_model_(?:info|init|input|invoke|output|hook|arena_used))\b(?!\.h)"
 )
 _BATCH = 100
+_GUARD = 64
+_READY = "    ready = 1;\n"
 
 
 class Case(NamedTuple):
@@ -144,13 +148,17 @@ def _difference(number: int, one: Case, row: int, output: int, want: Array, got:
 # --- the C side -------------------------------------------------------------------------------
 
 
-def run_host(cases: Sequence[Case]) -> list[list[list[Array]]]:
-    """The outputs of every case, row and output, computed by the generated C on this machine."""
+def run_host(cases: Sequence[Case], *, guarded: bool = False) -> list[list[list[Array]]]:
+    """The outputs of every case, row and output, computed by the generated C on this machine.
+
+    `guarded`: every buffer lies alone in the arena, and the address sanitizer faults any access to
+    a byte of the arena that belongs to none.
+    """
     found: list[list[list[Array]]] = []
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
         with tempfile.TemporaryDirectory() as folder:
-            sources = write_sources(Path(folder), batch)
+            sources = write_sources(Path(folder), batch, guarded=guarded)
             program = Path(folder) / "cases"
             objects = [_kernel_object(path.name) for path in sources if path.name != "cases.c"]
             compile_c(
@@ -164,13 +172,85 @@ def run_host(cases: Sequence[Case]) -> list[list[list[Array]]]:
     return found
 
 
-def write_sources(folder: Path, cases: Sequence[Case]) -> list[Path]:
+def run_guarded(cases: Sequence[Case]) -> list[list[list[Array]]]:
+    """`run_host` with guards around every buffer."""
+    return run_host(cases, guarded=True)
+
+
+def apart(buffers: Sequence[memory.Buffer], overlaps: Sequence[memory.Overlap] = ()) -> memory.Plan:
+    """A plan in which no two buffers share a byte, with _GUARD bytes or more around each."""
+    offsets, end = [], _GUARD
+    for buffer in buffers:
+        offsets.append(end)
+        end = -(-(end + buffer.size) // _GUARD) * _GUARD + _GUARD
+    return memory.Plan(tuple(offsets), end, 0, ("apart",) * len(overlaps), ())
+
+
+def at_limit(direction: Literal["forward", "backward"], *, closer: int = 0) -> Callable[..., Any]:
+    """A plan (for `memory.plan`) with one output over its input as far as the operator allows.
+
+    The first overlap that allows `direction` is taken, `closer` bytes beyond what it allows; all
+    other buffers lie apart.
+    """
+
+    def plan(
+        buffers: Sequence[memory.Buffer], overlaps: Sequence[memory.Overlap] = ()
+    ) -> memory.Plan:
+        found = [place for place, one in enumerate(overlaps) if _lead(one, direction) is not None]
+        if not found:
+            return apart(buffers, overlaps)
+        chosen = overlaps[found[0]]
+        source, target = buffers[chosen.source], buffers[chosen.target]
+        lead = _lead(chosen, direction)
+        assert lead is not None
+        lead -= closer
+        if direction == "backward":
+            lead = target.size - lead - source.size
+        base = max(-lead, 0)
+        pair = {chosen.source: base + lead, chosen.target: base}
+        end = max(offset + buffers[place].size for place, offset in pair.items())
+        rest = [buffer for place, buffer in enumerate(buffers) if place not in pair]
+        others = apart(rest)
+        start = -(-end // _GUARD) * _GUARD
+        left = iter(others.offsets)
+        offsets = [pair[i] if i in pair else start + next(left) for i in range(len(buffers))]
+        directions = [direction if i == found[0] else "apart" for i in range(len(overlaps))]
+        return memory.Plan(tuple(offsets), start + others.bytes, 0, tuple(directions), ())
+
+    return plan
+
+
+def _lead(overlap: memory.Overlap, direction: str) -> int | None:
+    return overlap.forward if direction == "forward" else overlap.backward
+
+
+def _guarded_model(program: Program, name: str) -> dict[str, str]:
+    """The files of a model whose init forbids every access to the arena outside its buffers."""
+    with patch.object(memory, "plan", apart):
+        planned = aot.schedule(program)
+    files = aot.generate(program, name=name, planned=planned)
+    pairs = zip(planned.plan.offsets, planned.buffers, strict=True)
+    allowed = "".join(
+        f"    ASAN_UNPOISON_MEMORY_REGION(ec_arena + {offset}, {buffer.size});\n"
+        for offset, buffer in pairs
+    )
+    guards = f"    ASAN_POISON_MEMORY_REGION(ec_arena, sizeof(ec_arena));\n{allowed}"
+    text = files["model.c"]
+    assert text.count(_READY) == 1
+    files["model.c"] = "#include <sanitizer/asan_interface.h>\n" + text.replace(
+        _READY, guards + _READY
+    )
+    return files
+
+
+def write_sources(folder: Path, cases: Sequence[Case], *, guarded: bool = False) -> list[Path]:
     """cases.c (all models and their rows) and the kernels they need, written to `folder`."""
     models: list[str] = []
     kernels: dict[str, str] = {}
     includes: dict[str, None] = {}
     for number, one in enumerate(cases):
-        files = aot.generate(one.program, name=f"case{number}")
+        made = _guarded_model if guarded else aot.generate
+        files = made(one.program, name=f"case{number}")
         for path, text in files.items():
             if path.startswith("ec_"):
                 kernels[path] = text

@@ -24,6 +24,7 @@ from edgecompress.errors import EdgeCompressError, ModelFileError, UnsupportedEr
 from edgecompress.tflite import DTYPES, Op, Options, Program, Tensor, passes, read, write
 from edgecompress.tflite.lifetimes import live_bytes
 from edgecompress.tflite.operators import ENUMS, KINDS, OPTIONS, OPTIONS_OF
+from tests.aot_graphs import graphs
 from tests.aot_harness import draw
 from tests.fuzz_seeds import seeds
 from tests.strategies import nets
@@ -245,7 +246,8 @@ def sources(paths: list[str]) -> list[bytes]:
     """The models that are damaged: those in `paths`, or small ones of many kinds."""
     if paths:
         return [Path(path).read_bytes() for path in paths]
-    made = [program.need_file("fuzz") for program in (*draw(nets(), 20), *seeds())]
+    programs = (*draw(nets(), 20), *seeds(), *map(graphs, range(30)))
+    made = [program.need_file("fuzz") for program in programs]
     return [*(build(conv_net(**variant)) for variant in VARIANTS), *made]
 
 

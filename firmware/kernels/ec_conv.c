@@ -1,8 +1,9 @@
 /* Bits: TFLM reference_integer_ops::ConvPerChannel (int8).
  *
- * Output pixels are taken two at a time, over rows and images; the last of an odd number twice. Their inputs are expanded to int16
- * in scratch, four elements at a time: elements 0 and 2 of either pixel, then 1 and 3, as SXTB16 gives
- * them for a word of int8 weights. One pass over a pair of channels then makes four accumulators.
+ * Output pixels are taken two at a time, over rows and images; the last of an odd number twice.
+ * Their inputs are expanded to int16 in scratch, four elements at a time: elements 0 and 2 of either
+ * pixel, then 1 and 3, as SXTB16 gives them for a word of int8 weights. One pass over a pair of
+ * channels then makes four accumulators.
  */
 #include "ec_conv.h"
 
@@ -78,7 +79,7 @@ static inline ec_source_t ec_source(const ec_conv_t *p, const int8_t *in, ec_con
     return source;
 }
 
-/* Expands the inputs of one output pixel and group, when in_channels / groups is a multiple of 4. */
+/* Expands the inputs of one output pixel and group; in_channels / groups is a multiple of 4. */
 static void ec_expand_aligned(const ec_conv_t *p, const ec_source_t *source, uint32_t *to)
 {
     const uint32_t pad = (uint32_t)(uint16_t)p->in_zero * 0x10001u;
@@ -122,8 +123,8 @@ static int8_t *ec_fill(int8_t *to, int32_t value, int32_t count)
 }
 
 /* The same for any number of channels: first as bytes to `bytes`. */
-static void ec_expand_any(const ec_conv_t *p, const ec_source_t *source, int8_t *bytes, int32_t steps,
-                          uint32_t *to)
+static void ec_expand_any(const ec_conv_t *p, const ec_source_t *source, int8_t *bytes,
+                          int32_t steps, uint32_t *to)
 {
     const int32_t row_size = p->shape.kernel_width * (p->shape.in_channels / p->groups);
     const int8_t *row = source->from;

@@ -8,10 +8,10 @@
 
 /* Output channels are spread evenly over `groups`; each sees in_channels / groups inputs.
  *
- * `words` is the weight words of one output channel, first weight in the low bits, padded with zeros
- * to 8 weights: two words for 8 int8, one for 8 int4 (four in the low nibbles, then four in the high
- * ones). Within a group two channels are interleaved word by word; the last of an odd number stands
- * alone. `bias` holds bias - in_zero * (sum of the weights), modulo 2^32: padding is in_zero, so
+ * `words` is the weight words of one output channel, first weight in the low bits, padded with
+ * zeros to 8 weights: two words for 8 int8, one for 8 int4 (four in the low nibbles, then four in
+ * the high ones). Within a group two channels are interleaved word by word; the last of an odd
+ * number stands alone. `bias` holds bias - in_zero * (sum of the weights), modulo 2^32: padding is in_zero, so
  * that the input's zero point needs no further care.
  *
  * Every channel's factor is multiplier * 2^(-31 - shift) with 1 <= shift <= 22, and its accumulator

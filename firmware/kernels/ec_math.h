@@ -65,8 +65,8 @@ static inline int32_t ec_shift_left(int32_t x, int32_t shift)
 }
 
 /* x times the real factor, rounded twice (TFLM MultiplyByQuantizedMultiplier(int32_t) with double
- * rounding). After the multiplication |x| < 2^31 - 1, so that both additions below are safe; they
- * compute ec_rounding_shift_right with two shifts less. */
+ * rounding). After the multiplication -2^31 < x < 2^31 - 1, so that both additions below are safe;
+ * they compute ec_rounding_shift_right with two shifts less. */
 static inline int32_t ec_requantize(int32_t x, int32_t multiplier, int32_t shift)
 {
     if (shift >= 0) {

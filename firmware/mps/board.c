@@ -12,6 +12,7 @@
 #define EC_UART_RX_FULL 2u
 #define EC_UART_ENABLE 3u
 #define EC_UART_FASTEST 16u
+#define EC_UART_POLLS 1000000000u /* without a byte: some five minutes under QEMU */
 
 #define EC_SYSTICK ((volatile uint32_t *)0xE000E010u)
 #define EC_SYSTICK_CTRL 0
@@ -61,8 +62,12 @@ bool ec_board_init(void) {
     return ticks_are_instructions();
 }
 
+/* A UART cannot tell that the host is gone, and a machine that nobody drives would keep a processor
+ * of the host busy for ever: long silence counts as its end. */
 int ec_board_read(void) {
+    uint32_t polls = 0;
     while ((EC_UART[EC_UART_STATE] & EC_UART_RX_FULL) == 0) {
+        if (++polls == EC_UART_POLLS) return EC_BOARD_EOF;
     }
     return (int)(EC_UART[EC_UART_DATA] & 0xFFu);
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from edgecompress import memory
 from edgecompress.backends.aot.schedule import schedule
 from edgecompress.errors import UnsupportedError
 from edgecompress.tflite import Op, Options, Program
-from tests.aot_harness import case, check, draw
+from tests.aot_harness import at_limit, case, check, draw
 from tests.conftest import nightly
 from tests.tflite_builder import constant, one_op, options, quantized, with_file
 
@@ -206,37 +206,13 @@ def test_gives_tflm_bits(kind: str, count: int) -> None:
     check([case(program, seed=seed) for seed, program in enumerate(programs)])
 
 
-def _at_limit(direction: str) -> Any:
-    """A plan that lays the output of a single operator over its input as far as is allowed."""
-
-    def plan(buffers: Sequence[memory.Buffer], overlaps: Sequence[memory.Overlap]) -> memory.Plan:
-        offsets = [0] * len(buffers)
-        (overlap,) = overlaps
-        source, target = overlap.source, overlap.target
-        if direction == "forward":
-            assert overlap.forward is not None
-            offsets[source] = overlap.forward
-        else:
-            assert overlap.backward is not None
-            offsets[source] = buffers[target].size - overlap.backward - buffers[source].size
-        lowest = min(offsets)
-        offsets = [offset - lowest for offset in offsets]
-        end = max(offsets[i] + buffers[i].size for i in (source, target))
-        for place in set(range(len(buffers))) - {source, target}:
-            offsets[place] = -(-end // 16) * 16
-            end = offsets[place] + buffers[place].size
-        return memory.Plan(tuple(offsets), end, 0, (direction,), ())  # type: ignore[arg-type]
-
-    return plan
-
-
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_output_over_input_gives_the_same_bits(
-    direction: str, monkeypatch: pytest.MonkeyPatch
+    direction: Literal["forward", "backward"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     each = nightly(40, 800)
     programs = [p for made in KINDS.values() for p in spread(made(), each, seed=7)]
-    monkeypatch.setattr(memory, "plan", _at_limit(direction))
+    monkeypatch.setattr(memory, "plan", at_limit(direction))
     check([case(program, seed=seed) for seed, program in enumerate(programs)])
 
 

@@ -100,6 +100,14 @@ def test_softmax_has_the_bits_of_tflm() -> None:
     check(draw(softmax(), nightly(120, 3000)))
 
 
+def test_int16_softmax_has_the_tables_of_tflm() -> None:
+    rows = np.full((4096, 2), 32767, np.int16)
+    rows[:, 1] -= 16 * np.arange(4096)
+    data = quantized("x", rows.shape, "int16", 10 / 65535)
+    out = quantized("y", rows.shape, "int16", 1 / 32768)
+    check([Case(one_op("SOFTMAX", (data,), (out,), beta=1.0), [[rows]])])
+
+
 @st.composite
 def softmax_f32(draw_: Any) -> Case:
     shape = tuple(draw_(st.lists(st.integers(1, 12), min_size=1, max_size=4)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from edgecompress.backends import aot
-from edgecompress.backends.aot.schedule import Schedule, schedule
+from edgecompress import memory
 from edgecompress.tflite import Op, Program, Tensor
-from tests.aot_harness import Case, case, check, draw
+from tests.aot_harness import Case, at_limit, case, check, draw
 from tests.conftest import nightly
 from tests.tflite_builder import constant, one_op, options, quantized, with_file
 
@@ -257,47 +256,16 @@ def in_place() -> st.SearchStrategy[Program]:
     return st.one_of(pools(), pools(), reductions(), argmaxes(), resizes(), *moving)
 
 
-def tightest(program: Program, *, reverse: bool, closer: int = 0) -> Schedule:
-    """The schedule in which input and output overlap as far as the operator says they may.
-
-    `closer` bytes more. All other tensors lie apart.
-    """
-    planned = schedule(program)
-    sizes = {index: program.tensors[index].nbytes for index in planned.offsets}
-    for place, step in enumerate(planned.steps):
-        others = [other.call for other in planned.steps]
-        for reuse in step.call.reuses:
-            source, target = step.call.inputs[reuse.input], step.call.outputs[reuse.output]
-            lead = reuse.backward if reverse else reuse.forward
-            read = any(source in call.inputs for call in others[place + 1 :])
-            written = any(target in call.outputs for call in others[:place])
-            if lead is None or read or written or source not in sizes:
-                continue
-            offsets = {source: 16 + lead - closer, target: 16}
-            if reverse:
-                start = 16 + lead - closer + sizes[source] - sizes[target]
-                offsets = {source: 16, target: start}
-            end = max(offsets[index] + sizes[index] for index in offsets)
-            for index in planned.offsets.keys() - offsets.keys():
-                offsets[index] = end = -(-end // 16) * 16
-                end += sizes[index]
-            steps = list(planned.steps)
-            steps[place] = replace(step, reverse=reverse)
-            plan = replace(planned.plan, bytes=end)
-            return replace(planned, steps=tuple(steps), offsets=offsets, plan=plan)
-    return planned
-
-
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_outputs_may_overlap_inputs_as_far_as_they_say(
-    reverse: bool, monkeypatch: pytest.MonkeyPatch
+    direction: Literal["forward", "backward"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aot, "schedule", lambda program: tightest(program, reverse=reverse))
+    monkeypatch.setattr(memory, "plan", at_limit(direction))
     run(in_place(), 200, 4000)
 
 
 def test_distances_are_the_least_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aot, "schedule", lambda program: tightest(program, reverse=False, closer=4))
+    monkeypatch.setattr(memory, "plan", at_limit("forward", closer=4))
     with pytest.raises(AssertionError, match="cases differ"):
         run(pools(), 20, 20)
 

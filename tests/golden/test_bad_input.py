@@ -387,7 +387,7 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
     "budget: unknown key": (
         toml("--budget", "b.toml", "[size]\nflash = 1\n"),
         2,
-        "F/b.toml: unknown key size.flash; allowed: arena, macs, params, tflite",
+        "F/b.toml: unknown key size.flash; allowed: aot_arena, arena, macs, params, tflite",
     ),
     "report: none there": (
         lambda f: ["report", str(f.folder / "none")],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,9 @@ from edgecompress.tflite import read
 from tests.conftest import need
 
 FILES = {
+    "aot/ec_model.h",
+    "aot/example/main.c",
+    "aot/model.c",
     "float.keras",
     "model.tflite",
     "report.json",
@@ -84,7 +89,9 @@ def table(run: Path) -> dict[str, Any]:
 
 def test_the_run_directory_is_complete(run: Path) -> None:
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert found == FILES
+    kernels = {file for file in found if file.startswith("aot/ec_")} - FILES
+    assert found - kernels == FILES
+    assert {"aot/ec_conv.c", "aot/ec_conv.h", "aot/ec_math.h"} <= kernels
 
 
 def test_everything_really_shrinks(run: Path, small: tuple[Path, Path]) -> None:
@@ -133,6 +140,17 @@ def test_the_c_array_compiles(run: Path, tmp_path: Path) -> None:
     subprocess.run(["c++", *flags, "-c", source, "-o", tmp_path / "data.o"], check=True)
 
 
+def test_the_ahead_of_time_c_compiles_and_runs_by_itself(run: Path, tmp_path: Path) -> None:
+    need("cc")
+    shutil.copytree(run / "aot", tmp_path / "project")
+    command = "cc -std=c11 -O2 -Wall -Wextra -Werror -I. *.c example/main.c -lm && ./a.out"
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path / "project", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"[^:\n]+:( [0-9a-f]{2}){4}\n", done.stdout)
+
+
 def test_every_layer_has_its_error(run: Path) -> None:
     layers = table(run)["layers"]
     matched = [layer for layer in layers if layer["sqnr_db"] is not None]
@@ -144,7 +162,7 @@ def test_the_steps_can_be_repeated(run: Path, small: tuple[Path, Path]) -> None:
     from edgecompress.prune import PrunePlan, cut
 
     steps = ec.load(run).steps
-    assert [step.stage for step in steps] == ["prune_structured", "quantize"]
+    assert [step.stage for step in steps] == ["prune_structured", "quantize", "lossless"]
     plan = PrunePlan.from_json(steps[0].effect["plan"])
     original = ec.load(small[0]).keras
     assert original is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TypeAlias
 
 import pytest
 
-from edgecompress import boards, emulator
+from edgecompress import boards, emulator, firmware
 from edgecompress.backends import firmware_folder
 from edgecompress.errors import DeviceError
 from edgecompress.firmware import Image
@@ -232,6 +233,22 @@ def test_the_program_leaves_when_the_host_is_gone(images: Images) -> None:
     assert subprocess.run([elf], input=b"", timeout=20).returncode == 1
     done = subprocess.run([elf], input=line("@bye"), timeout=20, capture_output=True)
     assert (done.returncode, done.stdout) == (0, line("@end code=0"))
+
+
+def test_the_machine_ends_when_nobody_drives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("qemu_m4")
+    shutil.copytree(firmware_folder(), tmp_path / "firmware")
+    file = tmp_path / "firmware" / "mps" / "board.c"
+    polls, text = "EC_UART_POLLS 1000000000u", file.read_text()
+    assert polls in text
+    file.write_text(text.replace(polls, "EC_UART_POLLS 1000000u"))
+    monkeypatch.setattr(firmware, "firmware_folder", lambda: tmp_path / "firmware")
+    image = small_firmware.build(tmp_path, "qemu_m4")
+    command = emulator.command(image.board, image.elf)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
+        assert machine.wait(60) == 1
 
 
 def test_no_line_from_outside_breaks_the_application(tmp_path: Path) -> None:

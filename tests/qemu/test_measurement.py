@@ -10,15 +10,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecompress import counting, cycles, device, emulator, firmware, measurement, runtimes
+from edgecompress import (
+    counting,
+    cycles,
+    deployment,
+    device,
+    emulator,
+    firmware,
+    measurement,
+    runtimes,
+)
+from edgecompress.artifact import Artifact
 from edgecompress.backends import aot, contract
 from edgecompress.cycles import Cycles
-from edgecompress.errors import ConfigError, DeviceError, MeasurementError, ToolError
+from edgecompress.errors import (
+    ConfigError,
+    DeviceError,
+    MeasurementError,
+    StageOrderError,
+    ToolError,
+)
 from edgecompress.firmware import Image
 from edgecompress.measurement import Run
 from edgecompress.report import Change, Report, Size
 from edgecompress.tflite import Op, Options, Program, Tensor, read
 from tests.conftest import need
+from tests.tflite_builder import activation, options
 from tests.tflite_builder import build as tflite
 
 INPUT = Tensor("input", (1, 8, 8, 4), "int8", (0.1,), (3,))
@@ -75,7 +92,9 @@ ROWS = INPUT.dequantize(np.random.default_rng(1).integers(-128, 128, (4, 8, 8, 4
 def built(board: str, folder: Path) -> Image:
     """The model for `board`."""
     sources = aot.generate(read(MODEL), name="small")
-    return firmware.build(sources, board=board, backend="aot", out=folder, name="small")
+    return firmware.build(
+        sources, board=board, backend="aot", out=folder, name="small", tflite=MODEL
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +107,11 @@ def m4(tmp_path_factory: pytest.TempPathFactory) -> Image:
 @pytest.fixture(scope="module")
 def run(m4: Image) -> Run:
     need("cc")
-    return measurement.measure(m4, model=MODEL, inputs=ROWS, runs=3)
+    return measurement.measure(m4, inputs=ROWS, runs=3)
 
 
 def test_counts_are_exact_and_repeat(m4: Image, run: Run) -> None:
-    again = measurement.measure(m4, model=MODEL, inputs=ROWS[:1], runs=1)
+    again = measurement.measure(m4, inputs=ROWS[:1], runs=1)
     assert run.source == "counting plugin of QEMU, exact"
     assert run.unit == "instructions"
     assert len(set(run.runs)) == 1
@@ -130,13 +149,14 @@ def test_cycles_are_a_range_above_half_the_instructions(run: Run) -> None:
 def test_outputs_have_the_bits_of_tflm(run: Run) -> None:
     if not runtimes.available("tflm"):
         pytest.skip("tflite-micro is not installed")
-    assert run.outputs.shape == (4, 5)
-    assert len(np.unique(run.outputs)) > 5
+    (outputs,), (values,) = run.outputs, run.values
+    assert outputs.shape == (4, 5)
+    assert len(np.unique(outputs)) > 5
     assert run.bits is not None
     assert (run.bits.exact, run.bits.elements) == (20, 20)
     expected = runtimes.run(MODEL, ROWS, runtime="tflm")
-    assert np.array_equal(run.outputs, expected.raw.reshape(4, 5))
-    assert np.array_equal(run.values, expected.values.reshape(4, 5))
+    assert np.array_equal(outputs, expected.raw.reshape(4, 5))
+    assert np.array_equal(values, expected.values.reshape(4, 5))
 
 
 def test_memory_and_texts(m4: Image, run: Run) -> None:
@@ -162,7 +182,7 @@ def test_ticks_stand_in_where_nothing_can_be_counted(
     monkeypatch.setattr(
         counting.shutil, "which", lambda name: None if name == "cc" else which(name)
     )
-    ticked = measurement.measure(m4, model=MODEL, inputs=ROWS[:1], runs=2)
+    ticked = measurement.measure(m4, inputs=ROWS[:1], runs=2)
     assert ticked.source == "the board's tick counter, in steps of 40 instructions"
     assert abs(ticked.per_inference - run.per_inference) <= 80
     assert [op.kind for op in ticked.ops] == KINDS
@@ -171,13 +191,67 @@ def test_ticks_stand_in_where_nothing_can_be_counted(
     assert any("no host C compiler" in line for line in ticked.lines())
 
 
+def test_the_rows_drawn_reach_every_corner(m4: Image) -> None:
+    found = measurement.measure(m4, runs=1, profile=False)
+    assert found.outputs[0].shape == (16, 5)
+    assert found.bits is None or (found.bits.exact, found.bits.elements) == (80, 80)
+    drawn = measurement._drawn(INPUT, np.random.default_rng(0))
+    stored = INPUT.quantize(drawn)
+    assert [np.unique(row).tolist() for row in stored[14:]] == [[-128], [127]]
+    assert len({row.tobytes() for row in stored}) == 16
+    assert stored[:14].min() == -128 and stored[:14].max() == 127
+    again = measurement.measure(m4, inputs=drawn[:1], runs=1, profile=False)
+    assert again.runs == found.runs
+
+
+@pytest.mark.parametrize("board", ["qemu_m4", "host"])
+def test_several_inputs_and_outputs_and_floats(board: str, tmp_path: Path) -> None:
+    need("cc")
+    if board != "host":
+        need("arm-gcc")
+        need("qemu")
+    sides = [activation(name, 1, 4) for name in ("a", "b")]
+    results = [activation(name, 1, 4) for name in ("sum", "product")]
+    tensors = (*sides, *results, activation("real", 1, 4, dtype="float32"))
+    ops = (
+        Op("ADD", (0, 1), (2,), options("ADD")),
+        Op("MUL", (0, 1), (3,), options("MUL")),
+        Op("DEQUANTIZE", (3,), (4,)),
+    )
+    artifact = Artifact("several", tflite=tflite(Program(tensors, ops, (0, 1), (2, 4))))
+    image = deployment.build(artifact, board=board, out=tmp_path)
+    found = measurement.measure(image, runs=1)
+    assert [output.shape for output in found.outputs] == [(16, 4), (16, 4)]
+    assert [output.dtype for output in found.outputs] == [np.int8, np.float32]
+    assert [op.kind for op in found.ops] == ["ADD", "MUL", "DEQUANTIZE"]
+    if runtimes.available("tflm"):
+        assert found.bits is not None and found.bits.exact == found.bits.elements == 64
+        assert found.notes[-1] == ("float outputs against the TFLM interpreter: 64 of 64 equal")
+    rows = np.array([[4, 3, 2, 1]], np.float32)
+    pair = measurement.measure(image, inputs=(rows, -rows), runs=1)
+    assert np.array_equal(pair.values[0], [[0, 0, 0, 0]])
+    for inputs, why in (
+        ((rows,), "rows for 1 inputs: the model has 2"),
+        ((rows, np.repeat(rows, 2, axis=0)), "2 rows of .*, and as many for each input"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            measurement.measure(image, inputs=inputs)
+
+
+def test_float_outputs_are_told_by_their_distance() -> None:
+    want = (np.array([1, np.nan, np.inf, 2], np.float32),)
+    got = (np.array([1, np.nan, np.inf, 2.5], np.float32),)
+    told = "float outputs against the TFLM interpreter: 3 of 4 equal, the others at most 0.5 away"
+    assert measurement._compared(got, want) == (None, (told,))
+
+
 @pytest.mark.parametrize("board", ["qemu_m3", "qemu_m55", "host"])
 def test_other_boards(board: str, tmp_path: Path) -> None:
     need("cc")
     if board != "host":
         need("arm-gcc")
         need("qemu")
-    found = measurement.measure(built(board, tmp_path), model=MODEL, inputs=ROWS[:2], runs=2)
+    found = measurement.measure(built(board, tmp_path), inputs=ROWS[:2], runs=2)
     assert found.unit == ("nanoseconds" if board == "host" else "instructions")
     assert found.cycles is None
     assert [op.kind for op in found.ops] == KINDS
@@ -247,7 +321,7 @@ def test_counts_of_assembly_are_those_by_hand(tmp_path: Path) -> None:
         emulator.command(image.board, image.elf, options), board="qemu_m4", timeout=60
     ) as child:
         who = {"board": "qemu_m4", "backend": "aot", "sha": "none"}
-        device.measure(child, **who, rows=[b"1234"], runs=1, profile=True)
+        device.measure(child, **who, rows=[(b"1234",)], runs=1, profile=True)
         child.finish()
     (plain,), (first, rest) = counting.counts(tmp_path)
     before, after = 2 + 2 * 100 + 507 + 1 + 2 + 1, 2
@@ -261,38 +335,43 @@ def test_counts_of_assembly_are_those_by_hand(tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused(m4: Image) -> None:
-    other = MODEL + b"\0"
+    other = dataclasses.replace(m4, tflite=MODEL + b"\0")
     with pytest.raises(MeasurementError, match="qemu_m4: .* says model SHA-256 .*, expected is"):
-        measurement.measure(m4, model=other, inputs=ROWS[:1])
+        measurement.measure(other, inputs=ROWS[:1])
+    clock = dataclasses.replace(m4, board=dataclasses.replace(m4.board, scale="41"))
+    with pytest.raises(MeasurementError, match="counts ticks of 40 instructions .* says 41 inst"):
+        measurement.measure(clock, inputs=ROWS[:1])
     renamed = dataclasses.replace(m4, backend="tflm")
     with pytest.raises(MeasurementError, match="says backend aot, expected is tflm"):
-        measurement.measure(renamed, model=MODEL, inputs=ROWS[:1])
+        measurement.measure(renamed, inputs=ROWS[:1])
 
 
 def test_what_is_no_image_of_ours_is_an_error(m4: Image, tmp_path: Path) -> None:
     broken = dataclasses.replace(m4, elf=tmp_path / "none.elf")
     with pytest.raises(ToolError, match="objdump .*none.elf: exit status 1"):
-        measurement.measure(broken, model=MODEL, inputs=ROWS[:1])
+        measurement.measure(broken, inputs=ROWS[:1])
     wrong = dataclasses.replace(m4, board=dataclasses.replace(m4.board, machine="no-such"))
     with pytest.raises(
         DeviceError, match="qemu_m4: it ended in the middle with status 1: .*unsupported machine"
     ):
-        measurement.measure(wrong, model=MODEL, inputs=ROWS[:1])
+        measurement.measure(wrong, inputs=ROWS[:1])
 
 
 def test_what_cannot_be_measured_is_refused(m4: Image) -> None:
     with pytest.raises(ConfigError, match="runs = 0: measure at least 1"):
-        measurement.measure(m4, model=MODEL, runs=0)
-    for rows in (ROWS[:, :7], ROWS[:0]):
+        measurement.measure(m4, runs=0)
+    with pytest.raises(StageOrderError, match="small comes without the .tflite to judge it by"):
+        measurement.measure(dataclasses.replace(m4, tflite=None))
+    for rows in (ROWS[:, :7], ROWS[:0], 1.0):
         with pytest.raises(ConfigError, match=r"rows of .*: the model takes at least 1, each of"):
-            measurement.measure(m4, model=MODEL, inputs=rows)
+            measurement.measure(m4, inputs=rows)
 
 
 def test_without_an_oracle_the_outputs_are_not_compared(
     m4: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimes, "available", lambda runtime: False)
-    found = measurement.measure(m4, model=MODEL, runs=1, profile=False)
+    found = measurement.measure(m4, runs=1, profile=False)
     assert found.bits is None
     assert found.ops == ()
     assert found.row().outputs is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -152,6 +153,20 @@ def test_what_does_not_build_leaves_the_earlier_image(tmp_path: Path) -> None:
     assert [path.name for path in out.iterdir()] == ["host-aot"]
     again = small_firmware.build(out, "host", small_firmware.sources(two="three"))
     assert "three words" in (again.elf.parent / "generated" / "model.c").read_text()
+
+
+def test_the_tools_speak_english_and_take_no_orders_from_an_outer_make(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    need("cc")
+    (tmp_path / "cc").write_text('#!/bin/sh\necho "speaks $LC_ALL" >&2\nexit 1\n')
+    (tmp_path / "cc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    for variable in ("MAKEFLAGS", "GNUMAKEFLAGS"):
+        monkeypatch.setenv(variable, "-n")
+    with pytest.raises(ToolError, match="speaks C;"):
+        small_firmware.build(tmp_path / "out", "host")
 
 
 def test_the_build_refuses_what_it_cannot_do(tmp_path: Path) -> None:

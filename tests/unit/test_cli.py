@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -80,6 +82,33 @@ def test_exit_codes(
     monkeypatch.setitem(cli.COMMANDS, "models", (fail, "list the zoo", ()))
     assert cli.main(["models"]) == code
     assert capfd.readouterr().err.startswith(f"edgecompress: {message}")
+
+
+def test_a_polite_request_to_end_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cleaned = []
+
+    def wait(args: object, terminal: cli.Terminal) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            cleaned.append(True)
+
+    monkeypatch.setitem(cli.COMMANDS, "models", (wait, "list the zoo", ()))
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["models"]) == 130
+    assert capfd.readouterr().err == "edgecompress: interrupted; earlier output is untouched\n"
+    assert cleaned and signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "2.5", "many"])
+def test_counts_are_checked_at_the_door(count: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for option in ("--runs", "--samples"):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["measure", "kws", "--board", "host", f"{option}={count}"])
+        assert f"{option}: {count}: give a whole number, 1 or more" in capfd.readouterr().err
 
 
 def test_a_bug_is_raised_under_verbose(monkeypatch: pytest.MonkeyPatch) -> None:

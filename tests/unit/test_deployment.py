@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgecompress import cli, deployment
+from edgecompress import cli, deployment, runtimes
 from edgecompress.artifact import Artifact
+from edgecompress.backends import aot
 from edgecompress.errors import ConfigError, ModelFileError, StageOrderError, UnsupportedError
 from tests.conftest import need
 from tests.tflite_builder import build as tflite
 from tests.tflite_builder import conv_net
+from tests.unit.test_report import REPORT
 
 NET = tflite(conv_net())
 
@@ -100,6 +105,43 @@ def test_build_flash_and_measure_on_this_computer(capfd: pytest.CaptureFixture[s
     assert "15 of 15 equal" in out or "not compared" in out
     assert "top1 on the board: " in out and "(5 samples)" in out
     assert Path("elsewhere/host-aot/measurement.json").is_file()
+
+
+def test_wrong_outputs_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    need("cc")
+    if not runtimes.available("tflm"):
+        pytest.skip("tflite-micro is not installed")
+
+    def wrong(*args: Any, **options: Any) -> dict[str, str]:
+        files = aot.generate(*args, **options)
+        end = "    return EC_MODEL_OK;\n}\n"
+        assert files["model.c"].endswith(end)
+        spoil = "    for (uint32_t i = 0; i < 3; i++) ((uint8_t *)ec_model_output(0))[i] ^= 3;\n"
+        return {**files, "model.c": files["model.c"][: -len(end)] + spoil + end}
+
+    monkeypatch.setattr(deployment, "_GENERATE", {"aot": wrong})
+    assert cli.main(["flash", "net.tflite", "--board", "host", "--json"]) == 1
+    out, err = capfd.readouterr()
+    table = json.loads(out)
+    assert table["outputs"]["exact"] == 0
+    assert re.fullmatch(
+        "edgecompress: host: 48 of 48 outputs of net differ from the TFLM interpreter's, by up"
+        " to [123]; do not use this image, and report the model\n",
+        err,
+    )
+    stored = json.loads(Path("build/net/host-aot/measurement.json").read_text())
+    assert table == {**stored, "accuracy": None}
+
+
+def test_a_report_of_another_model_stops_it_before_the_build(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    dataclasses.replace(REPORT, sha256="cd" * 32).save(Path("build/net"))
+    assert cli.main(["measure", "net.tflite", "--board", "host"]) == 1
+    assert "report.json: it is of another model than the one measured" in capfd.readouterr().err
+    assert not Path("build/net/host-aot").exists()
 
 
 def test_the_footprint_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,18 @@ import dataclasses
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgecompress import footprint
+from edgecompress import deployment, footprint
+from edgecompress.artifact import Artifact
 from edgecompress.errors import ToolError
 from edgecompress.footprint import Footprint, Piece
+from edgecompress.tflite import Op, Program
 from tests import small_firmware
 from tests.conftest import need
+from tests.tflite_builder import activation, constant, options
+from tests.tflite_builder import build as tflite
 
 MAP = """\
 Discarded input sections
@@ -80,6 +85,24 @@ def test_the_sums_are_those_of_size(board: str, tmp_path: Path) -> None:
     assert image.empty.runtime < 6 * 1024
 
 
+def test_a_constant_operand_counts_as_weights(tmp_path: Path) -> None:
+    need("arm-gcc")
+    matrix = constant("matrix", np.arange(64).reshape(1, 8, 8), "int8", scales=(0.1,))
+    tensors = (activation("x", 1, 2, 8), matrix, activation("y", 1, 2, 8))
+    op = Op("BATCH_MATMUL", (0, 1), (2,), options("BATCH_MATMUL"))
+    artifact = Artifact("product", tflite=tflite(Program(tensors, (op,), (0,), (2,))))
+    found = deployment.build(artifact, board="qemu_m4", out=tmp_path).footprint
+    assert found is not None and found.weights == 64
+
+
+def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
+    need("arm-gcc")
+    places = (tmp_path / "here", tmp_path / "some where" / "else")
+    first, second = (small_firmware.build(place, "qemu_m4") for place in places)
+    assert first.elf.read_bytes() == second.elf.read_bytes()
+    assert first.footprint == second.footprint
+
+
 def _size(elf: Path) -> tuple[int, int, int]:
     command = ["arm-none-eabi-size", str(elf)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -109,6 +132,9 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     map_file = image.elf.with_name("firmware.map")
     other.write_text(map_file.read_text().replace(" 0x64 ", " 0x6400 "))
     with pytest.raises(ToolError, match="other.map: it is not the map of .*firmware.elf"):
+        footprint.read(image.elf, other)
+    other.write_text(map_file.read_text().replace("objects/generated/", "ltrans/"))
+    with pytest.raises(ToolError, match="other.map: no code of the model .* without link-time"):
         footprint.read(image.elf, other)
     with pytest.raises(ToolError, match="other.map: no ELF file: "):
         footprint.read(other, map_file)

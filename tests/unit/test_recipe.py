@@ -121,7 +121,10 @@ def test_budget_limits(tmp_path: Path) -> None:
         ('[size]\ntflite = "4 apples"\n', "size.tflite: size '4 apples': write bytes, or .*"),
         ("[size]\narena = -1\n", "size.arena: size -1: write bytes, or .*"),
         (f"[size]\nmacs = '{'9' * 400}'\n", "size.macs: size '9+': write bytes, or .*"),
-        ("[size]\nflash = 1\n", "unknown key size.flash; allowed: aot_arena, arena, macs, params, tflite"),
+        (
+            "[size]\nflash = 1\n",
+            "unknown key size.flash; allowed: aot_arena, arena, macs, params, tflite",
+        ),
         ("[accuracy]\nmax_drop = nan\n", "accuracy.max_drop = nan: write a number"),
         ("[accuracy]\nmin = '1'\n", "accuracy.min = '1': write a number"),
     ],

@@ -17,7 +17,8 @@ import pytest
 
 from edgecompress import runtimes
 from edgecompress.errors import ConfigError, ModelFileError, ToolError, UnsupportedError
-from tests.tflite_builder import build
+from edgecompress.tflite import Op, Program
+from tests.tflite_builder import activation, build, options
 
 MODELS = Path(__file__).with_name("models")
 RESIDUAL = (MODELS / "residual_int8.tflite").read_bytes()
@@ -268,3 +269,33 @@ def test_submit_returns_before_the_worker_is_done(worker) -> None:
     job = runtimes.submit(RESIDUAL, ROWS)
     assert job._process.poll() is None and time.monotonic() - start < 300
     job.cancel()
+
+
+def several() -> bytes:
+    """ADD and SUB of two int8 inputs: two outputs."""
+    sides = [activation(name, 1, 4) for name in ("a", "b")]
+    results = [activation(name, 1, 4) for name in ("sum", "difference")]
+    ops = tuple(
+        Op(kind, (0, 1), (place,), options(kind)) for kind, place in (("ADD", 2), ("SUB", 3))
+    )
+    return build(Program((*sides, *results), ops, (0, 1), (2, 3)))
+
+
+@pytest.mark.parametrize("runtime", list(runtimes.RUNTIMES))
+def test_several_inputs_and_outputs(runtime: runtimes.Runtime) -> None:
+    scale = runtimes.read(several()).tensors[0].scales[0]
+    left = np.arange(8, dtype=np.float32).reshape(2, 4) * scale
+    found = runtimes.run(several(), (left, left[::-1] * 2), runtime=runtime)
+    total, difference = found.outputs
+    assert np.array_equal(total, [[8, 11, 14, 17], [4, 7, 10, 13]])
+    assert np.array_equal(difference, [[-8, -9, -10, -11], [4, 3, 2, 1]])
+
+
+def test_rows_that_do_not_fit_several_inputs() -> None:
+    rows = np.zeros((2, 4), np.float32)
+    with pytest.raises(UnsupportedError, match="2 inputs and 2 outputs; models with one of each"):
+        runtimes.submit(several(), rows)
+    with pytest.raises(ConfigError, match="rows for 3 inputs: the model has 2"):
+        runtimes.submit(several(), (rows, rows, rows))
+    with pytest.raises(ConfigError, match=r"\[1, 2\] rows: give as many for each input"):
+        runtimes.submit(several(), (rows, rows[:1]))

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgecompress.backends.aot import tables
-from edgecompress.backends.aot.calls import Lowered, Lowering, Site, View
+from edgecompress.backends.aot.calls import Lowered, Lowering, Site
 from edgecompress.backends.aot.fixedpoint import (
     INTEGERS,
     quantize_multiplier,
     scale_of,
     zero_point_of,
 )
+from edgecompress.backends.aot.shaping import unmoved
 from edgecompress.backends.aot.unary import call, lookup, same_size
 from edgecompress.tflite import Tensor
 
@@ -83,6 +84,11 @@ def _quantize(site: Site) -> Lowered:
     if low >= -128 and high <= 255 and source.dtype in ("int8", "uint8"):
         values = tables.requantize(tables.inputs(source.dtype) - _zero(site, source), factor)
         return lookup(site, np.clip(values + zero, low, high))
+    least = INTEGERS["int32"][0]
+    site.require(
+        _zero(site, source) > least,
+        f"the zero point of {source.name!r} is {least}; one above is supported",
+    )
     return call(
         site,
         function=f"ec_requantize_{_SUFFIXES[source.dtype]}_{_SUFFIXES[target.dtype]}",
@@ -110,7 +116,7 @@ def _dequantize(site: Site) -> Lowered:
 def _cast(site: Site) -> Lowered:
     source, target = _checked(site, _CAST)
     if source.dtype == target.dtype:
-        return View(site.op.inputs[0], site.op.outputs[0])
+        return unmoved(site)
     function = f"ec_cast_{_SUFFIXES[source.dtype]}_{_SUFFIXES[target.dtype]}"
     return call(site, function=function, family="ec_cast")
 

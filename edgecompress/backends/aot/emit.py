@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from string import Template
 from typing import Any
@@ -86,7 +87,9 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return str(int(value))
     if isinstance(value, float | np.floating):
-        return cgen.float32(float(value))
+        if math.isfinite(value):
+            return cgen.float32(float(value))
+        return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
     number = int(value)
     if number == _INT64_MIN:
         return f"({number + 1} - 1)"
@@ -100,10 +103,12 @@ def model_c(planned: Schedule, *, name: str, sha: str, backend: str) -> str:
     calls = [_call(planned, constants, number, step) for number, step in enumerate(steps)]
     program = planned.program
     families = sorted({step.call.family for step in steps})
+    texts = "\n".join(constants.texts)
     return _MODEL_C.substitute(
         banner=cgen.banner(backend, name=name, sha=sha, settings={"arena": planned.plan.bytes}),
         includes="".join(f'#include "{family}.h"\n' for family in families),
-        constants="\n".join(constants.texts),
+        math="#include <math.h>\n" if "INFINITY" in texts or "NAN" in texts else "",
+        constants=texts,
         kinds=_kinds(program.ops),
         op_count=len(program.ops),
         arena=max(planned.plan.bytes, 1),
@@ -132,11 +137,12 @@ def _kinds(ops: tuple[Op, ...]) -> str:
 
 def _operators(planned: Schedule, steps: list[Step], calls: list[str]) -> Iterator[str]:
     """Each operator: a comment, its calls, the hook."""
+    made: dict[int, list[str]] = {}
+    for step, call in zip(steps, calls, strict=True):
+        made.setdefault(step.op, []).append(call)
     for number, op in enumerate(planned.ops):
         yield f"\n    {cgen.comment(f'{number}: {describe.where(planned.program, op)}')}\n"
-        for step, call in zip(steps, calls, strict=True):
-            if step.op == number:
-                yield f"    {call}\n"
+        yield from (f"    {call}\n" for call in made.get(number, ()))
         yield f"    if (ec_model_hook != NULL) ec_model_hook({number});\n"
 
 
@@ -158,7 +164,7 @@ def _address(planned: Schedule, constants: _Constants, call: Call, index: int) -
     assert tensor.data is not None, f"{call.function}: tensor {index} has no place"
     kind = DTYPES[tensor.dtype].numpy
     values = np.frombuffer(tensor.data, kind if kind != "?" else "u1")
-    return constants.array(Array(_C_TYPES[tensor.dtype], values), weights=False)
+    return constants.array(Array(_C_TYPES[tensor.dtype], values), weights=True)
 
 
 def _clear(planned: Schedule) -> Iterator[str]:
@@ -172,7 +178,7 @@ def _clear(planned: Schedule) -> Iterator[str]:
 _MODEL_C = Template("""\
 ${banner}#include "ec_model.h"
 
-#include <stddef.h>
+${math}#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 

@@ -52,9 +52,10 @@ def _padding(program: Program, op: Op) -> _Padding | None:
         return None
     data, amounts = (program.tensors[index] for index in op.inputs[:2])
     result = program.tensors[op.outputs[0]]
-    widths = amounts.array
+    widths = amounts.array if amounts.dtype in ("int32", "int64") else None
     if (
         widths is None
+        or len(data.shape) != 4
         or widths.shape != (4, 2)
         or widths.min() < 0
         or widths[[0, 3]].any()
@@ -74,9 +75,10 @@ def _fills_with_zero(program: Program, op: Op) -> bool:
     if op.kind == "PAD":
         return True
     result = program.tensors[op.outputs[0]]
-    values = (
-        program.tensors[op.inputs[2]].array if len(op.inputs) > 2 and op.inputs[2] >= 0 else None
-    )
+    if len(op.inputs) < 3 or op.inputs[2] < 0:
+        return False
+    given = program.tensors[op.inputs[2]]
+    values = given.array if given.dtype == result.dtype else None
     zero = result.zero_points[0] if result.zero_points else 0
     return values is not None and values.size == 1 and bool((values == zero).all())
 

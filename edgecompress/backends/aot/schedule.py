@@ -14,6 +14,7 @@ from edgecompress.backends.aot.operators import OPERATORS
 from edgecompress.errors import UnsupportedError
 from edgecompress.tflite import Op, Program
 
+_SEVERAL_OUTPUTS = ("SPLIT", "SPLIT_V", "UNPACK")
 MAX_ARENA = 256 << 20
 """Bytes; a model whose activations need more is none for a microcontroller."""
 
@@ -86,6 +87,11 @@ def _lowered(program: Program) -> tuple[Program, list[Lowered], list[str]]:
         for tensor in program.tensors
         if tensor.variable and tensor.dtype != "int8" and any(tensor.zero_points)
     ]
+    found += [
+        f"{tensor.name!r} is a state with a value of its own; states start at zero"
+        for tensor in program.tensors
+        if tensor.variable and tensor.data is not None
+    ]
     if sum(tensor.nbytes for tensor in program.tensors if tensor.data is None) > MAX_ARENA:
         found.append(f"the activations need more than {MAX_ARENA >> 20} MiB; use a smaller model")
     if found:
@@ -106,7 +112,16 @@ def _lower(program: Program, op: Op) -> Lowered:
         raise UnsupportedError(
             f"no such operator in the aot backend; it has {', '.join(sorted(OPERATORS))}"
         )
-    return lowering(Site(program, op))
+    site = Site(program, op)
+    site.require(
+        len(op.outputs) == 1 or op.kind in _SEVERAL_OUTPUTS,
+        f"{len(op.outputs)} outputs; one is supported",
+    )
+    site.require(
+        not any(tensor.variable for tensor in program.results(op)),
+        "the output is a state; those of UNIDIRECTIONAL_SEQUENCE_LSTM are supported",
+    )
+    return lowering(site)
 
 
 def _roots(program: Program, lowered: Sequence[Lowered]) -> dict[int, int]:
@@ -122,7 +137,7 @@ def _placed(program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int
     spans = _spans(program, calls, roots)
     places = {index: place for place, index in enumerate(spans)}
     buffers = [
-        memory.Buffer(_label(program, index), _size(program, roots, index), first, last, 16)
+        memory.Buffer(_label(program, index), program.tensors[index].nbytes, first, last, 16)
         for index, (first, last) in spans.items()
     ]
     scratch: dict[int, int] = {}
@@ -164,10 +179,6 @@ def _label(program: Program, index: int) -> str:
 
 def _variables(program: Program) -> Iterator[int]:
     return (index for index, tensor in enumerate(program.tensors) if tensor.variable)
-
-
-def _size(program: Program, roots: dict[int, int], root: int) -> int:
-    return max(program.tensors[i].nbytes for i, found in roots.items() if found == root)
 
 
 def _spans(

@@ -47,14 +47,15 @@ def _view(site: Site) -> Lowered:
         data.elements == result.elements,
         f"shapes {list(data.shape)} -> {list(result.shape)} have different numbers of elements",
     )
-    return _unmoved(site)
+    return unmoved(site)
 
 
-def _unmoved(site: Site) -> Lowered:
-    """Input 0 under another shape; a constant is copied, since it lies in flash."""
+def unmoved(site: Site) -> Lowered:
+    """Input 0 under another shape; copied where it is a constant, which lies in flash, or a state,
+    which changes while the output does not."""
     source, target = site.op.inputs[0], site.op.outputs[0]
     data = site.program.tensors[source]
-    if data.data is None:
+    if data.data is None and not data.variable:
         return View(source, target)
     width = width_of(data)
     return (_copy(site, source, target, [(data.elements, width, width)]),)
@@ -137,7 +138,7 @@ def _transpose(site: Site) -> Lowered:
     )
     axes = list(steps)
     if _merged(axes, width_of(data))[0] == [(1, 0, 0)]:
-        return _unmoved(site)
+        return unmoved(site)
     return (_copy(site, site.op.inputs[0], site.op.outputs[0], axes),)
 
 
@@ -170,7 +171,7 @@ def _picked(site: Site, places: Sequence[range]) -> Lowered:
         f" {[len(place) for place in places]}",
     )
     if result.elements == data.elements and all(place.step > 0 for place in places):
-        return _unmoved(site)
+        return unmoved(site)
     width = width_of(data)
     strides = strides_of(data.shape, width)
     outs = strides_of([len(place) for place in places], width)
@@ -374,7 +375,7 @@ def _pad(site: Site) -> Lowered:
     pairs = _paddings(site, data, result)
     value = _pad_value(site, result)
     if result.elements == data.elements:
-        return _unmoved(site)
+        return unmoved(site)
     axes, (run, before, after) = _pad_rows(data, result, pairs)
     rows = math.prod(count for count, _, _ in axes)
     fields: dict[str, Value] = {
@@ -452,7 +453,7 @@ def _mirror_pad(site: Site) -> Lowered:
             f"an axis of {size} can be mirrored by at most {size - offset}, not {max(pair)}",
         )
     if result.elements == data.elements:
-        return _unmoved(site)
+        return unmoved(site)
     last = max(axis for axis, pair in enumerate(pairs) if pair != (0, 0))
     axes = [
         (out, size, before)

@@ -48,7 +48,7 @@ def softmax(site: Site) -> tuple[Call, ...]:
         f"beta {beta}; a float32 number is needed",
     )
     assert kernel is not None and isinstance(beta, float | int)
-    return kernel(site, data, out, float(beta))
+    return kernel(site, data, out, float(np.float32(beta)))
 
 
 def _sizes(data: Tensor) -> dict[str, int]:
