@@ -11,7 +11,7 @@ EC_INLINE void ec_finish(const ec_fully_connected_t *p, int32_t channel, uint32_
     const int32_t place = channel * p->scale_step;
     const int32_t x = ec_requantize((int32_t)(sum + (uint32_t)p->bias[channel]),
                                     p->multipliers[place], p->shifts[place]);
-    *out = (int8_t)ec_clamp(x + p->out_zero, p->low, p->high);
+    *out = (int8_t)ec_clamp((int32_t)((uint32_t)x + (uint32_t)p->out_zero), p->low, p->high);
 }
 
 /* One row of inputs; `int4` is a constant that chooses the packing of the weights. */
@@ -94,8 +94,9 @@ void ec_fully_connected_s16(const ec_fully_connected_s16_t *p, const int16_t *in
     for (int32_t batch = 0; batch < p->batches; ++batch) {
         const int8_t *weights = p->weights;
         for (int32_t channel = 0; channel < p->outputs; ++channel) {
-            int64_t sum = ec_wide_dot(in, weights, p->inputs, p->weights_zero);
-            sum += p->bias == NULL ? 0 : p->bias[channel];
+            const int64_t product = ec_wide_dot(in, weights, p->inputs, p->weights_zero);
+            const int64_t bias = p->bias == NULL ? 0 : p->bias[channel];
+            const int64_t sum = (int64_t)((uint64_t)product + (uint64_t)bias);
             const int32_t x = ec_requantize_wide(sum, p->multiplier, p->shift);
             *out++ = (int16_t)ec_clamp(x, p->low, p->high);
             weights += p->inputs;

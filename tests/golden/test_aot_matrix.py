@@ -265,6 +265,33 @@ REFUSED = {
 }
 
 
+def _extreme(dtype: str, scale: float, weights: Tensor, bias: Tensor | None) -> Program:
+    zero = -100 if dtype == "int8" else 0
+    data = quantized("x", (1, 4), dtype, 1 + 2**-15)
+    return one_op(
+        "FULLY_CONNECTED", (data, weights, bias), (quantized("y", (1, 2), dtype, scale, zero),)
+    )
+
+
+def test_sums_that_leave_their_type_wrap() -> None:
+    factor = (1 - 2**-15,)
+    weights = [constant("w", np.full((2, 4), 2), "int8", scales=factor * n) for n in (1, 2)]
+    ends = constant("b", [2**63 - 1, -(2**63)], "int64", scales=(1.0,))
+    programs = (
+        _extreme("int8", 2.0**-28, weights[1], None),
+        _extreme("int16", 0.1, weights[0], ends),
+    )
+    check([case(program, rows=6, seed=seed) for seed, program in enumerate(programs)])
+
+
+def test_int4_sums_stay_where_they_are_exact() -> None:
+    weights = constant("w", np.full((2, 1 << 17), 7), "int4", scales=(0.1,))
+    data = quantized("x", (1, 1 << 17), "int8")
+    program = one_op("FULLY_CONNECTED", (data, weights, None), (quantized("y", (1, 2), "int8"),))
+    (line,) = aot.supports(program)
+    assert "131072 inputs; fewer than 131072 with int4" in line
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_says_why_it_refuses(what: str) -> None:
     program, reason = REFUSED[what]

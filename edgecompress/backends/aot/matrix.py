@@ -22,7 +22,7 @@ from edgecompress.tflite import Tensor
 _STEP = 8
 _ROWS = 4
 _WIDE_SHIFT = 7
-_NIBBLES = 1 << 18
+_NIBBLES = 1 << 17
 _BATCH_RANK = 5
 _ELEMENT = {"int8": 1, "int16": 2, "float32": 4}
 
@@ -133,7 +133,7 @@ def _fully_connected_s8(site: Site, values: Values, batches: int) -> tuple[Call,
     data, weights, out = site.arg(0), site.arg(1), site.result()
     outputs, inputs = values.shape
     int4 = weights.dtype == "int4"
-    site.require(not int4 or inputs < _NIBBLES, f"{inputs} inputs; at most {_NIBBLES} with int4")
+    site.require(not int4 or inputs < _NIBBLES, f"{inputs} inputs; fewer than {_NIBBLES} with int4")
     bias = _bias(site, "int32", outputs)
     scales = _scales(site, data, weights, out)
     weights_zero = zero_point_of(weights) if len(scales) == 1 else 0
