@@ -17,6 +17,7 @@ else:
 from edgecompress import strict
 from edgecompress.backends import firmware_folder
 from edgecompress.errors import ConfigError
+from edgecompress.vocabulary import Core
 
 _LINE = re.compile(r'^(\w+) = (?:"[^"]*"|[^\s"#]+)$', re.M)
 _SCALE = re.compile(r"[1-9]\d*(/[1-9]\d*)?")
@@ -27,11 +28,12 @@ _MACHINE = ("machine", "flash_origin", "flash_bytes", "ram_origin", "ram_bytes",
 class Board:
     """A board as its board.toml describes it.
 
-    `kind` says how the firmware runs: as a program of this computer, or on the machine `machine`
-    of qemu-system-arm. `compiler` and `flags` make its code; `family` is the folder of firmware/
-    with start-up code and linker script shared by several boards. Flash, RAM and the stack at the
-    start of RAM are in bytes. One tick is `scale` units ("40" or "125/4"); `hz` ticks are a second,
-    0 where ticks say nothing about time.
+    `core` is what instructions it has, by which the ahead-of-time C chooses kernels. `kind` says
+    how the firmware runs: as a program of this computer, or on the machine `machine` of
+    qemu-system-arm. `compiler` and `flags` make its code; `family` is the folder of firmware/ with
+    start-up code and linker script shared by several boards. Flash, RAM and the stack at the start
+    of RAM are in bytes. One tick is `scale` units ("40" or "125/4"); `hz` ticks are a second, 0
+    where ticks say nothing about time.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Board:
     scale: str
     hz: int
     flags: str = ""
+    core: Core = "dsp"
     family: str | None = None
     machine: str | None = None
     flash_origin: int | None = None

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 import edgecompress
 from edgecompress.errors import EdgeCompressError, ToolError
 from edgecompress.progress import Progress, silent
-from edgecompress.vocabulary import BACKENDS, METRICS, MODES, SCORE_NAMES
+from edgecompress.vocabulary import BACKENDS, METRICS, MODES, OPTIMIZE, SCORE_NAMES
 
 if TYPE_CHECKING:
     from edgecompress.artifact import Artifact
@@ -190,7 +190,7 @@ def build(args: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def flash(args: argparse.Namespace, terminal: Terminal) -> None:
-    args.runs, args.samples, args.data = 1, None, None
+    args.runs, args.samples, args.data, args.profile = 1, None, None, False
     _measure(args, terminal, profile=False)
 
 
@@ -213,7 +213,12 @@ def _image(args: argparse.Namespace, terminal: Terminal, artifact: Artifact, fol
 
     with terminal.bars() as progress:
         return deployment.build(
-            artifact, board=args.board, backend=args.backend, out=folder, progress=progress
+            artifact,
+            board=args.board,
+            backend=args.backend,
+            optimize=args.optimize,
+            out=folder,
+            progress=progress,
         )
 
 
@@ -241,7 +246,7 @@ def _measure(args: argparse.Namespace, terminal: Terminal, *, profile: bool) -> 
         terminal.say(f"{run.name}, backend {run.backend}, on {run.board}")
         if run.ops:
             terminal.table(run.headings, run.rows(), words=3)
-        for line in run.lines():
+        for line in [*(run.choices() if args.profile else ()), *run.lines()]:
             terminal.say(line)
         if judged is not None:
             terminal.say(str(judged))
@@ -319,6 +324,10 @@ BOARD = (
     COMPRESSED,
     ("--board", {"required": True, "help": "the board's name (see boards)"}),
     ("--backend", {"choices": BACKENDS, "default": "aot", "help": "default: aot"}),
+    (
+        "--optimize",
+        {"choices": OPTIMIZE, "default": "balanced", "help": "what kernels are chosen for"},
+    ),
     ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
 )
 Options: TypeAlias = tuple[tuple[str, dict[str, Any]], ...]
@@ -380,6 +389,7 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
                 {"type": _at_least_one, "default": 3, "help": "timed inferences (default 3)"},
             ),
             ("--samples", {"type": _at_least_one, "help": "samples to judge the accuracy on"}),
+            ("--profile", {"action": "store_true", "help": "say why each kernel was chosen"}),
             ("--data", {"type": Path, "help": ".npz with x and y (default: the zoo model's)"}),
             JSON,
         ),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import firmware, loading, zoo
+from edgecompress import boards, firmware, loading, zoo
 from edgecompress.artifact import FLATBUFFER, STEPS, Artifact
 from edgecompress.backends import aot, tflm
 from edgecompress.boards import Board
@@ -21,15 +20,10 @@ from edgecompress.firmware import Image
 from edgecompress.progress import Progress, silent
 from edgecompress.report.markdown import formatted
 from edgecompress.tflite import read
-from edgecompress.vocabulary import Backend, Metric
+from edgecompress.vocabulary import Backend, Metric, Optimize
 
 RUNS = Path("build")
 """Where run directories are made unless the user names another place."""
-
-_GENERATE: Mapping[Backend, Callable[..., dict[str, str]]] = {
-    "aot": aot.generate,
-    "tflm": tflm.generate,
-}
 
 
 def find(model: str) -> tuple[Artifact, Path]:
@@ -57,24 +51,33 @@ def build(
     *,
     board: str | Board,
     backend: Backend = "aot",
+    optimize: Optimize = "balanced",
     out: Path | None = None,
     progress: Progress = silent,
 ) -> Image:
     """The firmware image of a quantised model for `board`, in <out>/<board>-<backend>/.
 
-    `out` is build/<name> unless given. Raises StageOrderError for a model that is not quantised
+    `optimize` is what the kernels of the ahead-of-time C are chosen for (see `aot.schedule`); `out`
+    is build/<name> unless given. Raises StageOrderError for a model that is not quantised
     yet, UnsupportedError for operators that the backend lacks, and the errors of `firmware.build`.
     """
     flatbuffer = artifact.need_tflite("build")
-    return firmware.build(
-        _GENERATE[backend](read(flatbuffer), name=artifact.name),
-        board=board,
+    program, target = read(flatbuffer), boards.load(board) if isinstance(board, str) else board
+    sources = (
+        tflm.generate(program, name=artifact.name)
+        if backend == tflm.NAME
+        else aot.generate(program, name=artifact.name, core=target.core, optimize=optimize)
+    )
+    image = firmware.build(
+        sources,
+        board=target,
         backend=backend,
         out=RUNS / artifact.name if out is None else out,
         name=artifact.name,
         tflite=flatbuffer,
         progress=progress,
     )
+    return replace(image, optimize=optimize)
 
 
 @dataclass(frozen=True, eq=False)

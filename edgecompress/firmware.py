@@ -24,6 +24,7 @@ from edgecompress.errors import ConfigError, DeviceError, ToolError, Unsupported
 from edgecompress.files import write_folder
 from edgecompress.footprint import Footprint
 from edgecompress.progress import Progress, silent
+from edgecompress.vocabulary import Optimize
 
 ELF, MAP, LOG, GENERATED = "firmware.elf", "firmware.map", "log.txt", "generated"
 IMAGE = "image.json"
@@ -48,7 +49,8 @@ class Image:
 
     `footprint` is what it takes, `empty` what an image without a model takes; both are None where
     the firmware is a program of this computer. `tflite` is the model's file, to judge the image's
-    outputs by, None where its sources were not made of one.
+    outputs by, None where its sources were not made of one; `optimize` what its kernels were
+    chosen for.
     """
 
     elf: Path
@@ -58,6 +60,7 @@ class Image:
     footprint: Footprint | None
     empty: Footprint | None
     tflite: bytes | None = field(repr=False)
+    optimize: Optimize = "balanced"
 
     @property
     def cost(self) -> tuple[int, int] | None:

@@ -57,7 +57,8 @@ class OpRow:
     """What operator number `op` took, in the unit of its Run.
 
     `layer` is the Keras layer it comes from ("" where unknown), `cycles` the estimated Cortex-M4
-    cycles, None where they were not estimated.
+    cycles, None where they were not estimated. `kernel` is the function that ran ("" where none
+    did), `why` why this one was chosen ("" where there was no choice).
     """
 
     op: int
@@ -66,6 +67,8 @@ class OpRow:
     macs: int
     amount: int
     cycles: Cycles | None
+    kernel: str
+    why: str
 
     @property
     def per_mac(self) -> float | None:
@@ -135,7 +138,7 @@ class Run:
     @property
     def headings(self) -> tuple[str, ...]:
         """Of the columns of `rows`."""
-        return ("op", "kind", "layer", "MACs", self.unit, "per MAC", "est. cycles")
+        return ("op", "kind", "layer", "MACs", self.unit, "per MAC", "est. cycles", "kernel")
 
     def rows(self) -> list[tuple[str, ...]]:
         """The profile under `headings`, one row an operator."""
@@ -148,9 +151,14 @@ class Run:
                 f"{row.amount:,}",
                 "" if row.per_mac is None else f"{row.per_mac:.2f}",
                 "" if row.cycles is None else f"{row.cycles.lo:,}..{row.cycles.hi:,}",
+                row.kernel,
             )
             for row in self.ops
         ]
+
+    def choices(self) -> list[str]:
+        """Why each operator has its kernel, where there was a choice, one line an operator."""
+        return [f"{row.op} {row.kernel}: {row.why}" for row in self.ops if row.why]
 
     def lines(self) -> list[str]:
         """What an inference took and whether its bits are right, one sentence a line."""
@@ -444,15 +452,31 @@ def _op_rows(image: Image, program: Program, found: _Found) -> tuple[OpRow, ...]
     """One row for each operator that the image runs."""
     if not found.ops:
         return ()
-    hooked = aot.schedule(program).program if image.backend == aot.NAME else program
+    hooked, kernels = _hooked(image, program)
     kinds = [op.title for op in hooked.ops]
     told = [one.kind for one in found.session.ops]
     if kinds != told:
         raise MeasurementError(f"{image.board.id}: it ran {told}, the model has {kinds}")
     return tuple(
-        OpRow(number, op.title, hooked.layer_of(op), hooked.macs_of(op), amount, estimated)
+        OpRow(
+            number,
+            op.title,
+            hooked.layer_of(op),
+            hooked.macs_of(op),
+            amount,
+            estimated,
+            *kernels.get(number, ("", "")),
+        )
         for number, (op, (amount, estimated)) in enumerate(zip(hooked.ops, found.ops, strict=True))
     )
+
+
+def _hooked(image: Image, program: Program) -> tuple[Program, dict[int, tuple[str, str]]]:
+    """The program whose operators call the hook; operator -> its kernel, and why that one."""
+    if image.backend != aot.NAME:
+        return program, {}
+    planned = aot.schedule(program, core=image.board.core, optimize=image.optimize)
+    return planned.program, {step.op: (step.call.function, step.why) for step in planned.steps}
 
 
 Expected: TypeAlias = tuple[Array, ...] | str

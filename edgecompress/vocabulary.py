@@ -22,4 +22,9 @@ IoType = Literal["int8", "uint8", "int16", "float32"]
 """Element types of a model's inputs and outputs."""
 
 Backend = Literal["aot", "tflm"]
+Core = Literal["plain", "dsp", "mve"]
+"""What instructions a core has: no SIMD, those of the Armv7E-M DSP extension, Helium too."""
+Optimize = Literal["balanced", "ram", "size", "speed"]
+OPTIMIZE: tuple[Optimize, ...] = get_args(Optimize)
+"""What the ahead-of-time C gives up the others for."""
 BACKENDS: tuple[Backend, ...] = get_args(Backend)

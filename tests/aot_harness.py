@@ -8,6 +8,7 @@ Micro in a process of its own, and asserts that every output has the same bits.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import re
 import subprocess
@@ -28,11 +29,16 @@ from hypothesis.strategies import SearchStrategy
 
 from edgecompress import memory
 from edgecompress.backends import aot, firmware_folder
+from edgecompress.backends.aot.calls import Choice, Lowered
+from edgecompress.backends.aot.choose import Chosen, choose
 from edgecompress.tflite import DTYPES, Program, Tensor
+from edgecompress.vocabulary import Optimize
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 
+SCHEDULE = importlib.import_module("edgecompress.backends.aot.schedule")
+"""The module, whose place in its package the function of that name has taken."""
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion")
 HOST = (
     "cc",
@@ -148,11 +154,15 @@ def _difference(number: int, one: Case, row: int, output: int, want: Array, got:
 # --- the C side -------------------------------------------------------------------------------
 
 
-def run_host(cases: Sequence[Case], *, guarded: bool = False) -> list[list[list[Array]]]:
+def run_host(
+    cases: Sequence[Case], *, guarded: bool = False, flags: tuple[str, ...] = ()
+) -> list[list[list[Array]]]:
     """The outputs of every case, row and output, computed by the generated C on this machine.
 
     `guarded`: every buffer lies alone in the arena, and the address sanitizer faults any access to
-    a byte of the arena that belongs to none.
+    a byte of the arena that belongs to none. `flags` go to the compiler with the kernels:
+    -DEC_WITH_DSP gives them the form for cores with the DSP extension, -DEC_WITH_THUMB1 the
+    arithmetic for those with products of 32 bits alone.
     """
     found: list[list[list[Array]]] = []
     for start in range(0, len(cases), _BATCH):
@@ -160,7 +170,8 @@ def run_host(cases: Sequence[Case], *, guarded: bool = False) -> list[list[list[
         with tempfile.TemporaryDirectory() as folder:
             sources = write_sources(Path(folder), batch, guarded=guarded)
             program = Path(folder) / "cases"
-            objects = [_kernel_object(path.name) for path in sources if path.name != "cases.c"]
+            names = [path.name for path in sources if path.name != "cases.c"]
+            objects = [_kernel_object(name, flags) for name in names]
             compile_c(
                 [*HOST, *WARNINGS, "-O0", "-I", folder, "-I", str(firmware_folder() / "kernels")]
                 + ["-o", str(program), str(Path(folder) / "cases.c"), *map(str, objects), "-lm"]
@@ -177,13 +188,33 @@ def run_guarded(cases: Sequence[Case]) -> list[list[list[Array]]]:
     return run_host(cases, guarded=True)
 
 
-def apart(buffers: Sequence[memory.Buffer], overlaps: Sequence[memory.Overlap] = ()) -> memory.Plan:
+def apart(
+    buffers: Sequence[memory.Buffer], overlaps: Sequence[memory.Overlap] = (), *, effort: int = 1
+) -> memory.Plan:
     """A plan in which no two buffers share a byte, with _GUARD bytes or more around each."""
     offsets, end = [], _GUARD
     for buffer in buffers:
         offsets.append(end)
         end = -(-(end + buffer.size) // _GUARD) * _GUARD + _GUARD
     return memory.Plan(tuple(offsets), end, 0, ("apart",) * len(overlaps), ())
+
+
+def prefer(*families: str) -> Callable[..., list[Chosen]]:
+    """A chooser (for `schedule.choose`) of the kernels of `families`, wherever they apply."""
+
+    def chosen(
+        lowered: Sequence[Lowered], *, optimize: Optimize, arena: Callable[[Any], int]
+    ) -> list[Chosen]:
+        return choose([_kept(part, families) for part in lowered], optimize="speed", arena=arena)
+
+    return chosen
+
+
+def _kept(part: Lowered, families: Sequence[str]) -> Lowered:
+    if not isinstance(part, Choice):
+        return part
+    kept = tuple(call for call in part.alternatives if call.family in families)
+    return Choice(kept or part.alternatives)
 
 
 def at_limit(direction: Literal["forward", "backward"], *, closer: int = 0) -> Callable[..., Any]:
@@ -194,7 +225,10 @@ def at_limit(direction: Literal["forward", "backward"], *, closer: int = 0) -> C
     """
 
     def plan(
-        buffers: Sequence[memory.Buffer], overlaps: Sequence[memory.Overlap] = ()
+        buffers: Sequence[memory.Buffer],
+        overlaps: Sequence[memory.Overlap] = (),
+        *,
+        effort: int = 1,
     ) -> memory.Plan:
         found = [place for place, one in enumerate(overlaps) if _lead(one, direction) is not None]
         if not found:
@@ -369,19 +403,21 @@ def compile_c(command: Sequence[str]) -> None:
     assert done.returncode == 0, f"{' '.join(command[:12])} ...\n{done.stderr[:6000]}"
 
 
-def _kernel_object(name: str) -> Path:
+def _kernel_object(name: str, flags: tuple[str, ...]) -> Path:
     """The object file of a kernel with sanitizers; compiled once per content."""
     folder = firmware_folder() / "kernels"
     content = b"".join(p.read_bytes() for p in sorted(folder.glob("*.h")))
     content += (folder / name).read_bytes()
-    return _compiled(name, hashlib.sha256(content).hexdigest())
+    return _compiled(name, hashlib.sha256(content).hexdigest(), flags)
 
 
 @cache
-def _compiled(name: str, digest: str) -> Path:
+def _compiled(name: str, digest: str, flags: tuple[str, ...]) -> Path:
     folder = firmware_folder() / "kernels"
-    target = Path(_objects().name) / f"{name}-{digest[:16]}.o"
-    compile_c([*HOST, *WARNINGS, "-c", "-I", str(folder), "-o", str(target), str(folder / name)])
+    form = "".join(flags).replace("-D", "-")
+    target = Path(_objects().name) / f"{name}-{digest[:16]}{form}.o"
+    command = [*HOST, *WARNINGS, *flags, "-c", "-I", str(folder), "-o", str(target)]
+    compile_c([*command, str(folder / name)])
     return target
 
 

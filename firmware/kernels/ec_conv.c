@@ -1,293 +1,33 @@
 /* Bits: TFLM reference_integer_ops::ConvPerChannel (int8).
  *
- * Output pixels are taken two at a time, over rows and images; the last of an odd number twice.
- * Their inputs are expanded to int16 in scratch, four elements at a time: elements 0 and 2 of either
- * pixel, then 1 and 3, as SXTB16 gives them for a word of int8 weights. One pass over a pair of
- * channels then makes four accumulators.
+ * Output pixels are taken two at a time, over rows and images; the last of an odd number twice. How
+ * their inputs are gathered in scratch and multiplied depends on the core.
  */
 #include "ec_conv.h"
 
 #include <stddef.h>
-#include <string.h>
 
 #include "ec_math.h"
 
-enum { EC_ODD_WORD = 2, EC_STEP_WORDS = 4 };
-
-/* Expands `count` words of int8; returns where the next one goes. */
-static uint32_t *ec_expand(uint32_t *to, const int8_t *from, int32_t count)
-{
-    for (; count > 0; --count) {
-        const uint32_t word = ec_load_u32(from);
-        to[0] = ec_bytes_even(word);
-        to[EC_ODD_WORD] = ec_bytes_odd(word);
-        to += EC_STEP_WORDS;
-        from += 4;
-    }
-    return to;
-}
-
-static uint32_t *ec_expand_fill(uint32_t *to, uint32_t pair, int32_t count)
-{
-    for (; count > 0; --count) {
-        to[0] = pair;
-        to[EC_ODD_WORD] = pair;
-        to += EC_STEP_WORDS;
-    }
-    return to;
-}
-
-/* What is copied for one output pixel and group, in elements: from each row of taps inside the map
- * `runs` runs of `run`, `run_step` apart, between `left` and `right` of padding. */
-typedef struct {
-    ec_conv_taps_t rows;
-    const int8_t *from;
-    int32_t row_step;
-    int32_t left;
-    int32_t runs;
-    int32_t run;
-    int32_t run_step;
-    int32_t right;
-} ec_source_t;
-
-static inline ec_source_t ec_source(const ec_conv_t *p, const int8_t *in, ec_conv_place_t at,
-                                    int32_t group)
-{
-    const ec_conv_shape_t *s = &p->shape;
-    const int32_t depth = s->in_channels / p->groups;
-    const ec_conv_taps_t xs = ec_conv_columns(s, at);
-    const int32_t inside = xs.end - xs.first;
-    const int joined = p->groups == 1 && s->dilation_width == 1;
-    ec_source_t source = {
-        .rows = ec_conv_rows(s, at),
-        .from = in,
-        .row_step = s->dilation_height * s->in_width * s->in_channels,
-        .left = xs.first * depth,
-        .runs = joined ? 1 : inside,
-        .run = joined ? inside * depth : depth,
-        .run_step = s->dilation_width * s->in_channels,
-        .right = (s->kernel_width - xs.end) * depth,
-    };
-    if (source.rows.first >= source.rows.end || inside <= 0) {
-        source.rows.first = source.rows.end = 0; /* all padding; first may lie behind the kernel */
-    } else {
-        const int32_t row = at.batch * s->in_height + at.row +
-                            source.rows.first * s->dilation_height;
-        const int32_t column = at.column + xs.first * s->dilation_width;
-        source.from += (ptrdiff_t)(row * s->in_width + column) * s->in_channels + group * depth;
-    }
-    return source;
-}
-
-/* Expands the inputs of one output pixel and group; in_channels / groups is a multiple of 4. */
-static void ec_expand_aligned(const ec_conv_t *p, const ec_source_t *source, uint32_t *to)
-{
-    const uint32_t pad = (uint32_t)(uint16_t)p->in_zero * 0x10001u;
-    const int32_t row_words = p->shape.kernel_width * (p->shape.in_channels / p->groups) / 4;
-    const int8_t *row = source->from;
-    to = ec_expand_fill(to, pad, source->rows.first * row_words);
-    for (int32_t ky = source->rows.first; ky < source->rows.end; ++ky) {
-        const int8_t *from = row;
-        if (source->left > 0) to = ec_expand_fill(to, pad, source->left / 4);
-        for (int32_t i = 0; i < source->runs; ++i) {
-            to = ec_expand(to, from, source->run / 4);
-            from += source->run_step;
-        }
-        if (source->right > 0) to = ec_expand_fill(to, pad, source->right / 4);
-        row += source->row_step;
-    }
-    ec_expand_fill(to, pad, (p->shape.kernel_height - source->rows.end) * row_words);
-}
-
-/* Copies `count` bytes, words first; newlib's small memcpy goes byte by byte. */
-static int8_t *ec_copy(int8_t *to, const int8_t *from, int32_t count)
-{
-    for (; count >= 4; count -= 4) {
-        const uint32_t word = ec_load_u32(from);
-        memcpy(to, &word, sizeof(word));
-        to += 4;
-        from += 4;
-    }
-    for (; count > 0; --count) {
-        *to++ = *from++;
-    }
-    return to;
-}
-
-static int8_t *ec_fill(int8_t *to, int32_t value, int32_t count)
-{
-    for (; count > 0; --count) {
-        *to++ = (int8_t)value;
-    }
-    return to;
-}
-
-/* The same for any number of channels: first as bytes to `bytes`. */
-static void ec_expand_any(const ec_conv_t *p, const ec_source_t *source, int8_t *bytes,
-                          int32_t steps, uint32_t *to)
-{
-    const int32_t row_size = p->shape.kernel_width * (p->shape.in_channels / p->groups);
-    const int8_t *row = source->from;
-    int8_t *next = ec_fill(bytes, p->in_zero, source->rows.first * row_size);
-    for (int32_t ky = source->rows.first; ky < source->rows.end; ++ky) {
-        const int8_t *from = row;
-        if (source->left > 0) next = ec_fill(next, p->in_zero, source->left);
-        for (int32_t i = 0; i < source->runs; ++i) {
-            next = ec_copy(next, from, source->run);
-            from += source->run_step;
-        }
-        if (source->right > 0) next = ec_fill(next, p->in_zero, source->right);
-        row += source->row_step;
-    }
-    next = ec_fill(next, p->in_zero, (p->shape.kernel_height - source->rows.end) * row_size);
-    ec_fill(next, 0, (int32_t)(bytes + 4 * steps - next));
-    ec_expand(to, bytes, steps);
-}
-
-/* Accumulators of two pixels (a, b) and two channels (u, v). */
-typedef struct {
-    uint32_t au;
-    uint32_t av;
-    uint32_t bu;
-    uint32_t bv;
-} ec_sums_t;
-
-/* Adds four products to each sum; `u`, `v` hold four weights each. */
-static inline void ec_step(ec_sums_t *sums, const uint32_t *acts, uint32_t u, uint32_t v)
-{
-    const uint32_t u_even = ec_bytes_even(u), u_odd = ec_bytes_odd(u);
-    const uint32_t v_even = ec_bytes_even(v), v_odd = ec_bytes_odd(v);
-    sums->au = ec_mac_pair(acts[0], u_even, sums->au);
-    sums->bu = ec_mac_pair(acts[1], u_even, sums->bu);
-    sums->av = ec_mac_pair(acts[0], v_even, sums->av);
-    sums->bv = ec_mac_pair(acts[1], v_even, sums->bv);
-    sums->au = ec_mac_pair(acts[2], u_odd, sums->au);
-    sums->bu = ec_mac_pair(acts[3], u_odd, sums->bu);
-    sums->av = ec_mac_pair(acts[2], v_odd, sums->av);
-    sums->bv = ec_mac_pair(acts[3], v_odd, sums->bv);
-}
-
-/* Eight products for each sum per turn, until `weights` reaches `end`. */
-static inline void ec_steps(ec_sums_t *sums, const uint32_t *acts, const uint32_t *weights,
-                            const uint32_t *end)
-{
-#if defined(__ARM_FEATURE_DSP)
-    /* Compilers spill accumulators here: 32 instructions for 32 products by hand, 40 by gcc. */
-    uint32_t u, v, a, b, w;
-    __asm__ volatile(
-        "1:\n\t"
-        ".rept 2\n\t"
-        "ldrd %[u], %[v], [%[weights]], #8\n\t"
-        "ldrd %[a], %[b], [%[acts]], #8\n\t"
-        "sxtb16 %[w], %[u]\n\t"
-        "smlad %[au], %[a], %[w], %[au]\n\t"
-        "smlad %[bu], %[b], %[w], %[bu]\n\t"
-        "sxtb16 %[w], %[v]\n\t"
-        "smlad %[av], %[a], %[w], %[av]\n\t"
-        "smlad %[bv], %[b], %[w], %[bv]\n\t"
-        "ldrd %[a], %[b], [%[acts]], #8\n\t"
-        "sxtb16 %[w], %[u], ror #8\n\t"
-        "smlad %[au], %[a], %[w], %[au]\n\t"
-        "smlad %[bu], %[b], %[w], %[bu]\n\t"
-        "sxtb16 %[w], %[v], ror #8\n\t"
-        "smlad %[av], %[a], %[w], %[av]\n\t"
-        "smlad %[bv], %[b], %[w], %[bv]\n\t"
-        ".endr\n\t"
-        "cmp %[weights], %[end]\n\t"
-        "bne 1b"
-        : [au] "+r"(sums->au), [av] "+r"(sums->av), [bu] "+r"(sums->bu), [bv] "+r"(sums->bv),
-          [acts] "+r"(acts), [weights] "+r"(weights), [u] "=&r"(u), [v] "=&r"(v), [a] "=&r"(a),
-          [b] "=&r"(b), [w] "=&r"(w)
-        : [end] "r"(end)
-        : "cc", "memory");
+#if defined(EC_WITH_MVE)
+#include "ec_conv_mve.h"
+#elif defined(EC_WITH_DSP)
+#include "ec_conv_halves.h"
 #else
-    do {
-        ec_step(sums, acts, weights[0], weights[1]);
-        ec_step(sums, acts + EC_STEP_WORDS, weights[2], weights[3]);
-        acts += 2 * EC_STEP_WORDS;
-        weights += 4;
-    } while (weights != end);
+#include "ec_conv_lanes.h"
 #endif
-}
 
-/* One channel's results for both pixels. */
-EC_INLINE void ec_scale(const ec_conv_t *p, int32_t channel, uint32_t a, uint32_t b, int32_t *x,
-                        int32_t *y)
-{
-    const int32_t multiplier = p->multipliers[channel];
-    const int32_t right = p->shifts[channel];
-    const int32_t rounding = ec_rounding_of(p->out_zero, right);
-    *x = ec_saturate_s8(ec_requantize_right((int32_t)a, multiplier, rounding, right));
-    *y = ec_saturate_s8(ec_requantize_right((int32_t)b, multiplier, rounding, right));
-}
-
-/* Stores one channel (`alone`) or two of both pixels; the second pixel comes before the first, for
- * they may be the same. Nothing is stored before all is computed: a store through int8_t may change
- * any parameter, as far as the compiler knows. */
-EC_INLINE void ec_store(const ec_conv_t *p, int32_t channel, ec_sums_t sums, int8_t *first,
-                        int8_t *second, const int alone)
-{
-    int32_t au, av = 0, bu, bv = 0;
-    ec_scale(p, channel, sums.au, sums.bu, &au, &bu);
-    if (!alone) {
-        EC_ORDER(au, channel);
-        ec_scale(p, channel + 1, sums.av, sums.bv, &av, &bv);
-    }
-    if (p->limited) {
-        au = ec_clamp(au, p->low, p->high);
-        av = ec_clamp(av, p->low, p->high);
-        bu = ec_clamp(bu, p->low, p->high);
-        bv = ec_clamp(bv, p->low, p->high);
-    }
-    second[0] = (int8_t)bu;
-    if (!alone) second[1] = (int8_t)bv;
-    first[0] = (int8_t)au;
-    if (!alone) first[1] = (int8_t)av;
-}
-
-/* One channel (`alone`) or two of both pixels; returns the weights that follow. */
-EC_INLINE const uint32_t *ec_channels(const ec_conv_t *p, const uint32_t *acts,
-                                      const uint32_t *weights, int32_t channel, int8_t *first,
-                                      int8_t *second, const int alone, const int nibbles)
-{
-    const uint32_t bias_u = (uint32_t)p->bias[channel];
-    const uint32_t bias_v = alone ? 0u : (uint32_t)p->bias[channel + 1];
-    const uint32_t *const end = weights + (ptrdiff_t)p->words * (alone ? 1 : 2);
-    ec_sums_t sums = {bias_u, bias_v, bias_u, bias_v};
-    if (nibbles) {
-        sums = (ec_sums_t){0, 0, 0, 0};
-        for (; weights != end; weights += alone ? 1 : 2) {
-            const uint32_t u = weights[0];
-            const uint32_t v = alone ? 0u : weights[1];
-            ec_step(&sums, acts, ec_nibbles_low(u), ec_nibbles_low(v));
-            acts += EC_STEP_WORDS;
-            ec_step(&sums, acts, ec_nibbles_high(u), ec_nibbles_high(v));
-            acts += EC_STEP_WORDS;
-        }
-        sums.au = bias_u + (uint32_t)((int32_t)sums.au >> 4);
-        sums.bu = bias_u + (uint32_t)((int32_t)sums.bu >> 4);
-        sums.av = bias_v + (uint32_t)((int32_t)sums.av >> 4);
-        sums.bv = bias_v + (uint32_t)((int32_t)sums.bv >> 4);
-    } else if (alone) {
-        for (; weights != end; ++weights) {
-            ec_step(&sums, acts, *weights, 0);
-            acts += EC_STEP_WORDS;
-        }
-    } else {
-        ec_steps(&sums, acts, weights, end);
-    }
-    ec_store(p, channel, sums, first, second, alone);
-    return end;
-}
-
+#if !defined(EC_WITH_MVE)
 /* All channels of one group for the two pixels in `acts`. */
-EC_INLINE void ec_product(const ec_conv_t *p, const uint32_t *acts, int32_t group, int8_t *first,
-                          int8_t *second, const int nibbles)
+EC_INLINE void ec_product(const ec_conv_t *p, const void *scratch, int32_t count, int32_t group,
+                          int8_t *first, int8_t *second, const int nibbles)
 {
     const int32_t channels = p->shape.out_channels / p->groups;
     const uint32_t *weights = p->weights + (ptrdiff_t)group * channels * p->words;
     const int32_t end = (group + 1) * channels;
+    const uint32_t *acts = scratch;
     int32_t channel = group * channels;
+    (void)count;
     first += channel;
     second += channel;
     for (; channel + 1 < end; channel += 2) {
@@ -299,6 +39,7 @@ EC_INLINE void ec_product(const ec_conv_t *p, const uint32_t *acts, int32_t grou
         ec_channels(p, acts, weights, channel, first, second, 1, nibbles);
     }
 }
+#endif
 
 EC_INLINE void ec_conv(const ec_conv_t *p, const int8_t *in, int8_t *out, void *scratch,
                        const int nibbles)
@@ -306,26 +47,15 @@ EC_INLINE void ec_conv(const ec_conv_t *p, const int8_t *in, int8_t *out, void *
     const ec_conv_shape_t *s = &p->shape;
     const int32_t pixels = ec_conv_pixels(s);
     const int32_t pairs = (pixels + 1) / 2;
-    const int32_t steps = nibbles ? 2 * p->words : p->words;
-    const int aligned = s->in_channels / p->groups % 4 == 0;
-    uint32_t *acts = scratch;
-    int8_t *bytes = (int8_t *)(acts + (ptrdiff_t)EC_STEP_WORDS * steps);
+    const int32_t weights = (nibbles ? 8 : 4) * p->words;
     for (int32_t count = 0; count < pairs; ++count) {
         const int32_t pixel = 2 * (p->reverse ? pairs - 1 - count : count);
         const int32_t last = pixel + 1 < pixels ? pixel + 1 : pixel;
         int8_t *first = out + (ptrdiff_t)pixel * s->out_channels;
         int8_t *second = out + (ptrdiff_t)last * s->out_channels;
         for (int32_t group = 0; group < p->groups; ++group) {
-            for (int32_t i = 0; i < 2; ++i) {
-                const ec_conv_place_t at = ec_conv_place(s, i ? last : pixel);
-                const ec_source_t source = ec_source(p, in, at, group);
-                if (aligned) {
-                    ec_expand_aligned(p, &source, acts + i);
-                } else {
-                    ec_expand_any(p, &source, bytes, steps, acts + i);
-                }
-            }
-            ec_product(p, acts, group, first, second, nibbles);
+            ec_gather(p, in, pixel, last, group, weights, scratch, nibbles);
+            ec_product(p, scratch, weights, group, first, second, nibbles);
         }
     }
 }

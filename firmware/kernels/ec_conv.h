@@ -8,19 +8,21 @@
 
 /* Output channels are spread evenly over `groups`; each sees in_channels / groups inputs.
  *
- * `words` is the weight words of one output channel, first weight in the low bits, padded with
- * zeros to 8 weights: two words for 8 int8, one for 8 int4 (four in the low nibbles, then four in
- * the high ones). Within a group two channels are interleaved word by word; the last of an odd
- * number stands alone. `bias` holds bias - in_zero * (sum of the weights), modulo 2^32: padding is in_zero, so
- * that the input's zero point needs no further care.
+ * `words` is the weight words of one output channel, first weight in the low bits, padded with zeros
+ * to 8 weights: two words for 8 int8, one for 8 int4 (four in the low nibbles, then four in the high
+ * ones). Within a group two channels are interleaved word by word; the last of an odd number stands
+ * alone. Behind the last word come zeros up to a whole number of vectors of four words per channel:
+ * Helium reads them. `bias` holds bias - in_zero * (sum of the weights), modulo 2^32: padding is
+ * in_zero, so that the input's zero point needs no further care.
  *
  * Every channel's factor is multiplier * 2^(-31 - shift) with 1 <= shift <= 22, and its accumulator
- * below 2^30 (2^27 with int4) whatever the input (ec_requantize_right). `limited` is set where
+ * below 2^30 - 2^14 (2^27 with int4) whatever the input (ec_requantize_right). `limited` is set where
  * low > -128 or high < 127.
  *
- * Scratch, in bytes: with n weights per channel after padding, 4 * n for two expanded pixels, and n
- * more where in_channels / groups is no multiple of 4. Output pixels come in order (backwards where
- * `reverse`), two at a time: with one group both have been read before either is written.
+ * Scratch, in bytes: with n weights per channel after padding, 4 * n for the inputs of two pixels,
+ * and n more where in_channels / groups is no multiple of 4; at least 64. Output pixels come in order
+ * (backwards where `reverse`), two at a time: with one group both have been read before either is
+ * written.
  */
 typedef struct {
     ec_conv_shape_t shape;

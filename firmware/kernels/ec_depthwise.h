@@ -9,14 +9,15 @@
 /* Output channel c sees input channel c / fan. `taps` is the taps of the kernel, for int4 weights
  * made even.
  *
- * Weights are in blocks of four output channels (the last filled with zeros), each tap after tap:
- * one word of four int8, or one word of eight int4 for two taps (the first in the low nibbles);
- * lower channels in lower bits. `bias` holds bias - in_zero * (sum of the weights), modulo 2^32.
+ * Weights are in blocks of 16 output channels (the last filled with zeros), each tap after tap: 16
+ * bytes, one per channel, that hold an int8, or the int4 of two taps (the first in the low nibble).
+ * Of taps 2 j and 2 j + 1 of a channel at least one is no -128: 16 bits hold any sum of both
+ * products. `bias` holds bias - in_zero * (sum of the weights), modulo 2^32.
  * Factors, bounds and `limited` are as in ec_conv_t.
  *
  * Scratch, in bytes: 8 * taps, and in_channels rounded up to 4. Output pixels come in order
- * (backwards where `reverse`); the inputs of a block of channels have been read before its outputs
- * are written, but not those of the next.
+ * (backwards where `reverse`); a pixel's first outputs may be written before its last inputs are
+ * read.
  */
 typedef struct {
     ec_conv_shape_t shape;

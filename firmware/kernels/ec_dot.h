@@ -1,7 +1,8 @@
 /* Products of int8 or int4 weight rows with a vector of int8, shared by the matrix kernels.
  *
  * Vectors are expanded once to int16, four elements at a time in the order 0, 2, 1, 3 that SXTB16
- * gives a word of int8 weights, and padded with zeros to a multiple of EC_DOT_STEP elements.
+ * gives a word of int8 weights, and padded with zeros to a multiple of EC_DOT_STEP elements; with
+ * Helium they stay bytes.
  *
  * Weight rows are padded with zeros to whole steps. Rows come in fours, interleaved: four weights of
  * row 0, four of row 1, ...; up to three rows at the end stand alone. With int4, eight weights share
@@ -28,6 +29,10 @@ static inline int32_t ec_dot_steps(int32_t count)
 {
     return (count + EC_DOT_STEP - 1) / EC_DOT_STEP;
 }
+
+#if defined(EC_WITH_MVE)
+#include "ec_dot_mve.h"
+#else
 
 /* `count` elements of `from`, expanded to ec_dot_steps(count) * EC_DOT_STEP elements at `to`. */
 static inline void ec_dot_expand(const int8_t *from, int32_t count, int16_t *to)
@@ -69,7 +74,7 @@ static inline uint64_t ec_dot_load(const void *at)
 /* Adds the products of four int8 weights and four expanded elements. */
 static inline uint32_t ec_dot_word(uint32_t weights, const int16_t *x, uint32_t sum)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(EC_WITH_DSP)
     const uint64_t four = ec_dot_load(x);
     sum = ec_mac_pair(ec_bytes_even(weights), (uint32_t)four, sum);
     return ec_mac_pair(ec_bytes_odd(weights), (uint32_t)(four >> 32), sum);
@@ -81,6 +86,26 @@ static inline uint32_t ec_dot_word(uint32_t weights, const int16_t *x, uint32_t 
 #endif
 }
 
+#if !defined(EC_WITH_DSP)
+/* The products of `rows` (1 or 4) int8 rows with x, byte by byte. */
+EC_INLINE void ec_dot_s8(const int8_t *weights, const int16_t *x, int32_t steps, int32_t rows,
+                         uint32_t *sums)
+{
+    uint32_t sum[EC_DOT_ROWS] = {0, 0, 0, 0};
+    for (steps *= 2; steps > 0; --steps) {
+        EC_UNROLL for (int32_t row = 0; row < rows; ++row) {
+            const int8_t *four = weights + 4 * row;
+            sum[row] += (uint32_t)(four[0] * x[0]);
+            sum[row] += (uint32_t)(four[2] * x[1]);
+            sum[row] += (uint32_t)(four[1] * x[2]);
+            sum[row] += (uint32_t)(four[3] * x[3]);
+        }
+        weights += 4 * rows;
+        x += 4;
+    }
+    memcpy(sums, sum, (uint32_t)rows * sizeof(sum[0]));
+}
+#else
 /* The products of `rows` (1 or 4) int8 rows with x. */
 EC_INLINE void ec_dot_s8(const int8_t *weights, const int16_t *x, int32_t steps, int32_t rows,
                          uint32_t *sums)
@@ -105,6 +130,7 @@ EC_INLINE void ec_dot_s8(const int8_t *weights, const int16_t *x, int32_t steps,
     }
     memcpy(sums, sum, (uint32_t)rows * sizeof(sum[0]));
 }
+#endif
 
 /* The products of `rows` (1 or 4) int4 rows with x, exact below 2^27: nibbles are taken as the high
  * ones of their bytes, 16 times too large. */
@@ -125,5 +151,6 @@ EC_INLINE void ec_dot_s4(const int8_t *weights, const int16_t *x, int32_t steps,
         sums[row] = (uint32_t)((int32_t)sum[row] >> 4);
     }
 }
+#endif
 
 #endif

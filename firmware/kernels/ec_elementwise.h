@@ -67,6 +67,10 @@ static inline int ec_broadcast_next(const ec_broadcast_t *p, ec_broadcast_at_t *
             *out++ = one(&each, *in1++, *in2++);                                            \
         }                                                                                   \
     }                                                                                       \
+    EC_ELEMENTWISE_DEFINE_BROADCAST(name, one, params, in1_t, in2_t, out_t)
+
+/* Defines `name_broadcast` alone. */
+#define EC_ELEMENTWISE_DEFINE_BROADCAST(name, one, params, in1_t, in2_t, out_t)             \
     void name##_broadcast(const name##_broadcast_t *p, const in1_t *in1, const in2_t *in2,  \
                           out_t *out)                                                       \
     {                                                                                       \

@@ -2,6 +2,10 @@
 
 #include "ec_math.h"
 
+#if defined(EC_WITH_MVE)
+#include "ec_elementwise_s8_mve.h"
+#endif
+
 /* round(a * b / 2^32) + c, halves up. One instruction (SMMLAR) where the core has it. */
 EC_INLINE int32_t high_mul_add(int32_t a, int32_t b, int32_t c)
 {
@@ -9,6 +13,8 @@ EC_INLINE int32_t high_mul_add(int32_t a, int32_t b, int32_t c)
     int32_t sum;
     __asm__("smmlar %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
     return sum;
+#elif defined(EC_WITH_THUMB1)
+    return ec_high_mul(a, b) + c;
 #else
     const uint64_t start = ((uint64_t)(uint32_t)c << 32) | UINT32_C(0x80000000);
     return (int32_t)((int64_t)(start + (uint64_t)((int64_t)a * b)) >> 32);
@@ -54,6 +60,15 @@ EC_INLINE int8_t prelu_one(const ec_prelu_s8_t *p, int8_t x, int8_t y)
     return (int8_t)ec_clamp(value + p->offset, INT8_MIN, INT8_MAX);
 }
 
+#if defined(EC_WITH_MVE)
+void ec_add_s8(const ec_add_s8_t *p, const int8_t *in1, const int8_t *in2, int8_t *out)
+{
+    add_all(p, in1, in2, out);
+}
+
+EC_ELEMENTWISE_DEFINE_BROADCAST(ec_add_s8, add_one, ec_add_s8_t, int8_t, int8_t, int8_t)
+#else
 EC_ELEMENTWISE_DEFINE(ec_add_s8, add_one, ec_add_s8_t, int8_t, int8_t, int8_t)
+#endif
 EC_ELEMENTWISE_DEFINE(ec_mul_s8, mul_one, ec_mul_s8_t, int8_t, int8_t, int8_t)
 EC_ELEMENTWISE_DEFINE(ec_prelu_s8, prelu_one, ec_prelu_s8_t, int8_t, int8_t, int8_t)

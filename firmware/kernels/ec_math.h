@@ -14,6 +14,26 @@
 #include <arm_acle.h>
 #endif
 
+/* The kernels' form for cores with the DSP extension. A test may define it for any compiler. */
+#if defined(__ARM_FEATURE_DSP) && !defined(EC_WITH_DSP)
+#define EC_WITH_DSP
+#endif
+
+/* Helium with integers. */
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE & 1
+#define EC_WITH_MVE
+#endif
+
+/* ARMv6-M: eight registers, and products of 32 bits only. A test may define it as well. */
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB == 1 && !defined(EC_WITH_THUMB1)
+#define EC_WITH_THUMB1
+#endif
+#if defined(EC_WITH_THUMB1)
+#define EC_FEW_REGISTERS 1
+#else
+#define EC_FEW_REGISTERS 0
+#endif
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the kernels need a little-endian target"
 #endif
@@ -27,6 +47,9 @@
 /* Computes `value` before anything that needs `next`: compilers that mix independent computations
  * run out of registers. */
 #define EC_ORDER(value, next) __asm__("" : "+r"(next) : "r"(value))
+
+/* Has `value` in a register here, so that what follows is not mixed with what made it. */
+#define EC_PIN(value) __asm__("" : "+r"(value))
 
 /* x clamped to [low, high]; `high` where low > high. */
 static inline int32_t ec_clamp(int32_t x, int32_t low, int32_t high)
@@ -77,7 +100,22 @@ static inline int32_t ec_requantize(int32_t x, int32_t multiplier, int32_t shift
     return ((x >> (-1 - shift)) + 1) >> 1;
 }
 
-/* The same as ec_requantize(x, multiplier, -right) + zero for |x| < 2^30, 1 <= right <= 22 and
+/* round(a * b / 2^32), halves up, for |a| < 2^31 - 2^15. */
+static inline int32_t ec_high_mul(int32_t a, int32_t b)
+{
+#if defined(EC_WITH_THUMB1)
+    /* Lower halves are taken from -2^15 to 2^15 - 1, so that sums of products stay in 32 bits; the
+     * lowest product matters to the rounding only by what it carries. */
+    const int32_t a_low = (int16_t)a, a_high = (a - a_low) >> 16;
+    const int32_t b_low = (int16_t)b, b_high = (b >> 16) + ((b >> 15) & 1);
+    const int32_t carry = ((a_low * b_low) >> 16) + (INT32_C(1) << 15);
+    return a_high * b_high + ((carry + a_high * b_low + a_low * b_high) >> 16);
+#else
+    return (int32_t)(((int64_t)a * b + (INT64_C(1) << 31)) >> 32);
+#endif
+}
+
+/* The same as ec_requantize(x, multiplier, -right) + zero for |x| < 2^30 - 2^14, 1 <= right <= 22 and
  * |zero| <= 128, with `rounding` = ec_rounding_of(zero, right): adding half, one less for a
  * negative number, and flooring rounds halves away from zero. (x and its product differ in sign
  * only for x = -1 and multiplier = 2^30, where the result is zero either way.) */
@@ -87,8 +125,11 @@ static inline int32_t ec_requantize_right(int32_t x, int32_t multiplier, int32_t
 #if defined(__ARM_FEATURE_DSP)
     int32_t scaled;
     __asm__("smmlar %0, %1, %2, %3" : "=r"(scaled) : "r"(x * 2), "r"(multiplier), "r"(rounding));
+#elif defined(EC_WITH_THUMB1)
+    const int32_t scaled = ec_high_mul(2 * x, multiplier) + rounding;
 #else
-    const int32_t scaled = ec_doubling_high_mul(x, multiplier) + rounding;
+    const uint64_t start = (uint64_t)(uint32_t)rounding << 32 | UINT32_C(0x80000000);
+    const int32_t scaled = (int32_t)((start + (uint64_t)((int64_t)(2 * x) * multiplier)) >> 32);
 #endif
     return (scaled + (x >> 31)) >> right;
 }
@@ -102,7 +143,7 @@ static inline int32_t ec_rounding_of(int32_t zero, int32_t right)
 /* x saturated to int8 (SSAT). */
 static inline int32_t ec_saturate_s8(int32_t x)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(__ARM_FEATURE_SAT)
     int32_t y;
     __asm__("ssat %0, #8, %1" : "=r"(y) : "r"(x));
     return y;
@@ -125,9 +166,15 @@ static inline int32_t ec_requantize_wide(int64_t x, int32_t multiplier, int32_t 
 /* Four bytes at any address as a word, the first in the low bits. */
 static inline uint32_t ec_load_u32(const int8_t *at)
 {
+#if defined(EC_WITH_THUMB1)
+    const uint8_t *byte = (const uint8_t *)at; /* gcc would call memcpy */
+    return (uint32_t)byte[0] | (uint32_t)byte[1] << 8 | (uint32_t)byte[2] << 16 |
+           (uint32_t)byte[3] << 24;
+#else
     uint32_t word;
     memcpy(&word, at, sizeof(word));
     return word;
+#endif
 }
 
 /* Bytes 0 and 2 of a word as two signed halfwords (SXTB16). */

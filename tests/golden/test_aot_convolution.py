@@ -216,7 +216,7 @@ def test_output_over_input_gives_the_same_bits(
     check([case(program, seed=seed) for seed, program in enumerate(programs)])
 
 
-def _padded(program: Program, amounts: Any, kind: str, *, value: int = 0) -> Program:
+def padded(program: Program, amounts: Any, kind: str, *, value: int = 0) -> Program:
     """`program`, a VALID convolution, behind a padding by `amounts` (4 pairs)."""
     (op,) = program.ops
     inner = program.tensors[op.inputs[0]]
@@ -245,10 +245,10 @@ def paddings(draw: Draw) -> tuple[Program, bool]:
     amounts.append((0, 0))
     kind = draw(st.sampled_from(["PAD", "PAD", "PADV2"]))
     if kind == "PAD" or inner.dtype != "int8":
-        return _padded(program, amounts, "PAD"), True
+        return padded(program, amounts, "PAD"), True
     zero = inner.zero_points[0]
     value = draw(st.sampled_from([zero, zero, zero - 1 if zero > 0 else zero + 1]))
-    return _padded(program, amounts, kind, value=value), value == zero
+    return padded(program, amounts, kind, value=value), value == zero
 
 
 def test_padding_becomes_part_of_the_convolution() -> None:

@@ -418,7 +418,7 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
     "board: unknown": (
         words("flash", "kws", "--board", "nano34"),
         2,
-        "board 'nano34': no such board; there is host, qemu_m3, qemu_m4, qemu_m55",
+        "board 'nano34': no such board; there is host, qemu_m0, qemu_m3, qemu_m4, qemu_m55",
     ),
     "board: model not compressed": (
         words("build", "kwss", "--board", "host"),

@@ -10,7 +10,7 @@ from tests.conftest import nightly
 from tests.golden.test_aot_convolution import KINDS, spread
 
 
-@pytest.mark.parametrize("board", ["qemu_m3", "qemu_m4", "qemu_m55"])
+@pytest.mark.parametrize("board", ["qemu_m0", "qemu_m3", "qemu_m4", "qemu_m55"])
 def test_gives_tflm_bits(board: str) -> None:
     run = run_on(board)
     each = {"conv": nightly(40, 800), "depthwise": nightly(30, 600), "transposed": nightly(10, 100)}

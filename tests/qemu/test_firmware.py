@@ -20,7 +20,7 @@ from tests import small_firmware
 from tests.conftest import need, nightly
 from tests.small_firmware import MODEL, fields, line, running
 
-EMULATED = ("qemu_m3", "qemu_m4", "qemu_m55")
+EMULATED = ("qemu_m0", "qemu_m3", "qemu_m4", "qemu_m55")
 FIRST, SECOND = bytes([1, 2, 3, 4]), bytes(range(100))
 SUMS = bytes(2 * i for i in range(100))
 

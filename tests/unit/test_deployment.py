@@ -114,14 +114,16 @@ def test_wrong_outputs_are_an_error(
     if not runtimes.available("tflm"):
         pytest.skip("tflite-micro is not installed")
 
+    generate = aot.generate
+
     def wrong(*args: Any, **options: Any) -> dict[str, str]:
-        files = aot.generate(*args, **options)
+        files = generate(*args, **options)
         end = "    return EC_MODEL_OK;\n}\n"
         assert files["model.c"].endswith(end)
         spoil = "    for (uint32_t i = 0; i < 3; i++) ((uint8_t *)ec_model_output(0))[i] ^= 3;\n"
         return {**files, "model.c": files["model.c"][: -len(end)] + spoil + end}
 
-    monkeypatch.setattr(deployment, "_GENERATE", {"aot": wrong})
+    monkeypatch.setattr(aot, "generate", wrong)
     assert cli.main(["flash", "net.tflite", "--board", "host", "--json"]) == 1
     out, err = capfd.readouterr()
     table = json.loads(out)

@@ -14,6 +14,7 @@ from edgecompress.backends.aot.emit import model_c
 from edgecompress.backends.aot.operators import OPERATORS
 from edgecompress.backends.aot.schedule import Schedule, reasons, schedule
 from edgecompress.tflite import Program
+from edgecompress.vocabulary import Core, Optimize
 
 __all__ = ["FILES", "NAME", "OPERATORS", "Schedule", "generate", "schedule", "supports"]
 
@@ -31,17 +32,25 @@ def supports(program: Program) -> list[str]:
     return reasons(program)
 
 
-def generate(program: Program, *, name: str, planned: Schedule | None = None) -> dict[str, str]:
+def generate(
+    program: Program,
+    *,
+    name: str,
+    core: Core = "dsp",
+    optimize: Optimize = "balanced",
+    planned: Schedule | None = None,
+) -> dict[str, str]:
     """The C sources of a model, by path: model.c, ec_model.h, the kernels, example/main.c.
 
-    `name` is the model's name; `planned` the schedule, where it is made already. They need a C11
+    `name` is the model's name, `core` and `optimize` are as in `schedule`; `planned` is the
+    schedule, where it is made already. They need a C11
     compiler, libc headers, and libm for float operators. Raises UnsupportedError for what
     `supports` lists, ConfigError for a name without an ASCII letter or digit, StageOrderError for
     a program that was edited and not written.
     """
     cgen.identifier(name)
     program.need_file("generate")
-    planned = schedule(program) if planned is None else planned
+    planned = schedule(program, core=core, optimize=optimize) if planned is None else planned
     files = {
         "model.c": model_c(planned, name=name, sha=str(program.sha), backend=NAME),
         CONTRACT: contract(),

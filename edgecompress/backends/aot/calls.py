@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgecompress.errors import UnsupportedError
 from edgecompress.tflite import Op, Program, Tensor
+from edgecompress.vocabulary import Core
 
 Values: TypeAlias = npt.NDArray[Any]
 
@@ -46,13 +47,16 @@ class Reuse:
     `forward` is the least offset(input) - offset(output) when the kernel works from the first
     element to the last, `backward` the least end(output) - end(input) when it works from the last
     row to the first (its field `reverse` is then 1); None: not in this direction. Both may be
-    negative. It counts only where the input is not read afterwards.
+    negative. It counts only where the input is not read afterwards. With `exact` the output lies
+    over the input byte for byte (both have one size) or apart from it, and the distances do not
+    count.
     """
 
     input: int
     output: int
     forward: int | None = 0
     backward: int | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +88,24 @@ class View:
     target: int
 
 
-Lowered: TypeAlias = "tuple[Call, ...] | View"
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Calls that compute the same bits, of which one will run: at least one, in any order."""
+
+    alternatives: tuple[Call, ...]
+
+
+Lowered: TypeAlias = "tuple[Call, ...] | View | Choice"
+"""Calls that all run, one after the other; or nothing to run; or one of several calls."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """An operator in its program, as a lowering function sees it."""
+    """An operator in its program and the core it is to run on, as a lowering function sees them."""
 
     program: Program
     op: Op
+    core: Core = "dsp"
 
     def has(self, place: int) -> bool:
         """Whether input `place` is given."""

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgecompress.backends.aot.calls import Array, Call, Lowering, Site, Struct, Value
+from edgecompress.backends.aot.calls import (
+    Array,
+    Call,
+    Choice,
+    Lowered,
+    Lowering,
+    Site,
+    Struct,
+    Value,
+)
+from edgecompress.backends.aot.depthwise_pairs import depthwise_pairs
 from edgecompress.backends.aot.fixedpoint import (
     Multiplier,
     activation_range,
@@ -20,12 +30,14 @@ from edgecompress.backends.aot.fixedpoint import (
     zero_point_of,
 )
 from edgecompress.backends.aot.layer import Ints, Layer, is_tame, padded, tame, words
+from edgecompress.backends.aot.pairs import by_pairs
 from edgecompress.backends.aot.sliding import (
     convolution_shape,
     is_map,
     options,
     transposed_shape,
 )
+from edgecompress.backends.aot.winograd import winograd
 from edgecompress.tflite import Tensor
 
 TYPES = (
@@ -39,6 +51,11 @@ BIAS = {"int8": ("int32",), "int16": ("int32", "int64"), "float32": ("float32",)
 """Activations -> the element types that a bias may have."""
 
 MOST_WIDE_SHIFT = 7
+WINOGRAD_SCRATCH = (8 << 10, 14 << 10, 18 << 10, 28 << 10, 64 << 10)
+"""Bytes of scratch that a 3x3 convolution may take for fewer multiplications: one alternative
+for each."""
+LEAST_SCRATCH = 64
+"""Bytes that ec_conv may use however few the weights."""
 
 
 def _filter(site: Site, place: int, *, axis: int, data: Tensor) -> Ints:
@@ -91,7 +108,7 @@ def _multipliers(layer: Layer, place: int) -> tuple[Multiplier, ...]:
     return tuple(found * (channels // len(found)))
 
 
-def _conv(site: Site) -> tuple[Call, ...]:
+def _conv(site: Site) -> Lowered:
     data, out = _ends(site, 0)
     weights = _filter(site, 1, axis=0, data=data)
     count, depth = weights.shape[0], weights.shape[3]
@@ -117,7 +134,7 @@ def _conv(site: Site) -> tuple[Call, ...]:
     return _choose(layer, wide=layer.bias is None or layer.bias.dtype == np.int64)
 
 
-def _depthwise(site: Site) -> tuple[Call, ...]:
+def _depthwise(site: Site) -> Lowered:
     data, out = _ends(site, 0)
     weights = _filter(site, 1, axis=3, data=data)
     channels, count = data.shape[3], weights.shape[3]
@@ -142,21 +159,39 @@ def _depthwise(site: Site) -> tuple[Call, ...]:
     return _choose(layer, wide=data.dtype == "int16")
 
 
-def _choose(layer: Layer, *, wide: bool) -> tuple[Call, ...]:
-    """The kernel for a convolution, and its weights in that kernel's layout."""
+def _choose(layer: Layer, *, wide: bool) -> Lowered:
+    """The kernels that compute a convolution, each with the weights in its layout."""
     if layer.data.dtype == "float32":
         return _plain_f32(layer)
-    multipliers = _multipliers(layer, 1)
+    multipliers, dsp = _multipliers(layer, 1), layer.site.core == "dsp"
     if layer.data.dtype == "int16":
         return _plain(layer, multipliers, "ec_conv_plain_s16" + "_wide" * wide)
     if not is_tame(layer, multipliers):
         return _plain(layer, multipliers, "ec_conv_plain_s8")
     if layer.groups > 1 and layer.weights.shape[3] == 1:
-        return _by_channel(layer, multipliers)
-    return _as_product(layer, multipliers)
+        return _choice(
+            depthwise_pairs(layer, multipliers) if dsp else None,
+            None if _pairs_overflow(layer) else _by_channel(layer, multipliers),
+        ) or _plain(layer, multipliers, "ec_conv_plain_s8")
+    if not dsp:
+        return _choice(_as_product(layer, multipliers))
+    tiled = [winograd(layer, multipliers, scratch_limit=limit) for limit in WINOGRAD_SCRATCH]
+    return _choice(by_pairs(layer, multipliers), *tiled, _as_product(layer, multipliers))
 
 
-def _as_product(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
+def _choice(*calls: Call | None) -> Choice | tuple[Call, ...]:
+    """Those of `calls` that apply, each of them once; the empty tuple where none does."""
+    found = {(call.function, call.scratch): call for call in calls if call is not None}
+    return Choice(tuple(found.values())) if found else ()
+
+
+def _pairs_overflow(layer: Layer) -> bool:
+    """Whether the products of two taps, one behind the other, may sum up to 2^15."""
+    taps = padded(layer.flat, axis=1, multiple=2).reshape(len(layer.flat), -1, 2)
+    return bool((taps == -128).all(axis=2).any())
+
+
+def _as_product(layer: Layer, multipliers: Sequence[Multiplier]) -> Call:
     """ec_conv: groups of channel pairs, interleaved word by word."""
     flat = padded(layer.flat, axis=1, multiple=8)
     packed_words = words(flat, nibbles=layer.nibbles)
@@ -167,6 +202,8 @@ def _as_product(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, 
     packed = np.concatenate(
         [pairs.reshape(layer.groups, -1), grouped[:, even:].reshape(layer.groups, -1)], axis=1
     )
+    beyond = np.zeros(2 * (-count % 4), packed.dtype)  # vectors of four words are read
+    packed = np.concatenate([packed.reshape(-1), beyond])
     fields: dict[str, Value] = {
         **tame(layer, multipliers),
         "groups": layer.groups,
@@ -174,40 +211,43 @@ def _as_product(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, 
         "weights": Array("uint32_t", packed),
     }
     aligned = layer.weights.shape[3] % 4 == 0
-    return (
-        Call(
-            function="ec_conv_s4" if layer.nibbles else "ec_conv_s8",
-            family="ec_conv",
-            params=Struct("ec_conv_t", fields),
-            inputs=layer.site.op.inputs[:1],
-            outputs=layer.site.op.outputs[:1],
-            scratch=(4 if aligned else 5) * flat.shape[1],
-            reuses=layer.shape.reuse(itemsize=1, step=2, staged=layer.groups == 1),
-        ),
+    taps, channels = flat.shape[1], layer.shape.out_channels
+    blocks = layer.shape.pixels / 2
+    each = 4 * taps * (2 if layer.nibbles else 1) + 84
+    return Call(
+        function="ec_conv_s4" if layer.nibbles else "ec_conv_s8",
+        family="ec_conv",
+        params=Struct("ec_conv_t", fields),
+        inputs=layer.site.op.inputs[:1],
+        outputs=layer.site.op.outputs[:1],
+        scratch=max((4 if aligned else 5) * taps, LEAST_SCRATCH),
+        reuses=layer.shape.reuse(itemsize=1, step=2, staged=layer.groups == 1),
+        instructions=round(blocks * (channels / 2 * each + 8 * taps * layer.groups)),
     )
 
 
-def _by_channel(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
-    """ec_depthwise: blocks of four channels, tap after tap."""
-    taps = padded(layer.flat.T, axis=0, multiple=2 if layer.nibbles else 1)
-    taps = padded(taps, axis=1, multiple=4)
-    blocks = taps.reshape(len(taps), -1, 4).transpose(1, 0, 2).reshape(-1, 4 * len(taps))
+def _by_channel(layer: Layer, multipliers: Sequence[Multiplier]) -> Call:
+    """ec_depthwise: blocks of 16 channels, tap after tap (or two taps, word by word)."""
+    together = 2 if layer.nibbles else 1
+    taps = padded(padded(layer.flat.T, axis=0, multiple=together), axis=1, multiple=16)
+    parts = taps.reshape(len(taps) // together, together, -1, 4, 4)
+    blocks = parts.transpose(2, 0, 3, 1, 4).reshape(-1, 16 * len(taps))
     fields: dict[str, Value] = {
         **tame(layer, multipliers),
         "fan": layer.shape.out_channels // layer.groups,
         "taps": len(taps),
         "weights": Array("uint32_t", words(blocks, nibbles=layer.nibbles)),
     }
-    return (
-        Call(
-            function="ec_depthwise_s4" if layer.nibbles else "ec_depthwise_s8",
-            family="ec_depthwise",
-            params=Struct("ec_depthwise_t", fields),
-            inputs=layer.site.op.inputs[:1],
-            outputs=layer.site.op.outputs[:1],
-            scratch=8 * len(taps) + (layer.shape.channels + 3) // 4 * 4,
-            reuses=layer.shape.reuse(itemsize=1),
-        ),
+    made = layer.shape.pixels * layer.shape.out_channels
+    return Call(
+        function="ec_depthwise_s4" if layer.nibbles else "ec_depthwise_s8",
+        family="ec_depthwise",
+        params=Struct("ec_depthwise_t", fields),
+        inputs=layer.site.op.inputs[:1],
+        outputs=layer.site.op.outputs[:1],
+        scratch=8 * len(taps) + (layer.shape.channels + 3) // 4 * 4,
+        reuses=layer.shape.reuse(itemsize=1),
+        instructions=round(made * (8 + 4.75 * len(taps))),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from string import Template
 from typing import Any
 
@@ -128,7 +129,7 @@ def model_c(planned: Schedule, *, name: str, sha: str, backend: str) -> str:
 
 
 def _reversed(step: Step) -> Step:
-    return Step(reversed_call(step.call), step.op, step.scratch, step.reverse)
+    return replace(step, call=reversed_call(step.call))
 
 
 def _kinds(ops: tuple[Op, ...]) -> str:

@@ -21,7 +21,7 @@ from edgecompress.tflite import Tensor
 
 Ints: TypeAlias = npt.NDArray[Any]
 
-MOST_SUM = 1 << 30
+MOST_SUM = (1 << 30) - (1 << 14)
 MOST_NIBBLE_SUM = 1 << 27
 MOST_SHIFT = 22
 

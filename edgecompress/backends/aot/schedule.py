@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from edgecompress import memory
 from edgecompress.backends import describe
 from edgecompress.backends.aot.calls import Call, Lowered, Site, View
+from edgecompress.backends.aot.choose import Chosen, Picked, choose
 from edgecompress.backends.aot.fuse import fuse_pads
 from edgecompress.backends.aot.operators import OPERATORS
 from edgecompress.errors import UnsupportedError
 from edgecompress.tflite import Op, Program
+from edgecompress.vocabulary import Core, Optimize
 
 _SEVERAL_OUTPUTS = ("SPLIT", "SPLIT_V", "UNPACK")
 MAX_ARENA = 256 << 20
@@ -21,10 +23,14 @@ MAX_ARENA = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A call, the number of its operator in the schedule, and where its scratch lies (bytes)."""
+    """A call, the number of its operator in the schedule, and where its scratch lies (bytes).
+
+    `why` says why this kernel was chosen, "" where there was no choice.
+    """
 
     call: Call
     op: int
+    why: str
     scratch: int | None
     reverse: bool
 
@@ -52,28 +58,29 @@ class Schedule:
 
 def reasons(program: Program) -> list[str]:
     """Why this program cannot be lowered: one line each, none if it can."""
-    return _lowered(program)[2]
+    return _lowered(program, "dsp")[2]
 
 
-def schedule(program: Program) -> Schedule:
-    """Lower every operator and plan the arena.
+def schedule(program: Program, *, core: Core = "dsp", optimize: Optimize = "balanced") -> Schedule:
+    """Lower every operator, choose its kernel and plan the arena.
 
-    Raises UnsupportedError for what `reasons` lists.
+    The C runs on any core with the same bits; `core` is the one whose kernels are chosen, and
+    `optimize` what for (see `choose`). Raises UnsupportedError for what `reasons` lists.
     """
-    fused, lowered, found = _lowered(program)
+    fused, lowered, found = _lowered(program, core)
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise UnsupportedError(f"aot: {found[0]}{more}")
-    calls = [
-        (number, call)
-        for number, part in enumerate(lowered)
-        if not isinstance(part, View)
-        for call in part
-    ]
-    return _placed(fused, calls, _roots(fused, lowered))
+    roots = _roots(fused, lowered)
+
+    def arena(parts: Sequence[Picked]) -> int:
+        return _placed(fused, [Chosen(part) for part in parts], roots, effort=0).plan.bytes
+
+    chosen = choose(lowered, optimize=optimize, arena=arena)
+    return _placed(fused, chosen, roots, effort=1)
 
 
-def _lowered(program: Program) -> tuple[Program, list[Lowered], list[str]]:
+def _lowered(program: Program, core: Core) -> tuple[Program, list[Lowered], list[str]]:
     """The program after fusion, what each operator became, and what is in the way."""
     found = describe.boundary(program)
     found += [
@@ -100,19 +107,19 @@ def _lowered(program: Program) -> tuple[Program, list[Lowered], list[str]]:
     lowered: list[Lowered] = []
     for op in fused.ops:
         try:
-            lowered.append(_lower(fused, op))
+            lowered.append(_lower(fused, op, core))
         except UnsupportedError as error:
             found.append(f"{describe.where(fused, op)}: {error}")
     return fused, lowered, found
 
 
-def _lower(program: Program, op: Op) -> Lowered:
+def _lower(program: Program, op: Op, core: Core) -> Lowered:
     lowering = OPERATORS.get(op.kind)
     if lowering is None:
         raise UnsupportedError(
             f"no such operator in the aot backend; it has {', '.join(sorted(OPERATORS))}"
         )
-    site = Site(program, op)
+    site = Site(program, op, core)
     site.require(
         len(op.outputs) == 1 or op.kind in _SEVERAL_OUTPUTS,
         f"{len(op.outputs)} outputs; one is supported",
@@ -133,7 +140,16 @@ def _roots(program: Program, lowered: Sequence[Lowered]) -> dict[int, int]:
     return roots
 
 
-def _placed(program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int, int]) -> Schedule:
+def _placed(
+    program: Program, chosen: Sequence[Chosen], roots: dict[int, int], *, effort: int
+) -> Schedule:
+    calls = [
+        (number, call)
+        for number, one in enumerate(chosen)
+        if not isinstance(one.part, View)
+        for call in one.part
+    ]
+    roots = _laid_over(program, calls, roots)
     spans = _spans(program, calls, roots)
     places = {index: place for place, index in enumerate(spans)}
     buffers = [
@@ -147,7 +163,7 @@ def _placed(program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int
             op = program.ops[number]
             title = f"scratch of {program.layer_of(op) or op.title}"
             buffers.append(memory.Buffer(title, call.scratch, step, step, 16))
-    kept = {roots[index] for index in (*program.outputs, *_variables(program))}
+    kept = _kept(program, roots)
     overlaps = [
         (step, memory.Overlap(places[source], places[target], forward, backward))
         for step, (_, call) in enumerate(calls)
@@ -157,18 +173,55 @@ def _placed(program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int
         and source not in kept
         and spans[source][1] == step == spans[target][0]
     ]
-    plan = memory.plan(buffers, [overlap for _, overlap in overlaps])
+    plan = memory.plan(buffers, [overlap for _, overlap in overlaps], effort=effort)
     reverse = {
         step
         for (step, _), direction in zip(overlaps, plan.directions, strict=True)
         if direction == "backward"
     }
     steps = tuple(
-        Step(call, number, plan.offsets[scratch[i]] if i in scratch else None, i in reverse)
+        Step(
+            call,
+            number,
+            chosen[number].why,
+            plan.offsets[scratch[i]] if i in scratch else None,
+            i in reverse,
+        )
         for i, (number, call) in enumerate(calls)
     )
     offsets = {index: plan.offsets[places[root]] for index, root in roots.items() if root in places}
     return Schedule(program, steps, offsets, tuple(buffers), plan)
+
+
+def _kept(program: Program, roots: dict[int, int]) -> set[int]:
+    return {roots[index] for index in (*program.outputs, *_variables(program))}
+
+
+def _laid_over(
+    program: Program, calls: Sequence[tuple[int, Call]], roots: dict[int, int]
+) -> dict[int, int]:
+    """`roots`, with one root for the input and the output of a call that may be exactly in place.
+
+    Only where the input dies there, and the output has the input's size and its first value there.
+    """
+    merged = dict(roots)
+    for step, (_, call) in enumerate(calls):
+        for item in call.reuses:
+            if not item.exact:
+                continue
+            spans = _spans(program, calls, merged)
+            source, target = (
+                merged[i] for i in (call.inputs[item.input], call.outputs[item.output])
+            )
+            if (
+                source in spans
+                and target in spans
+                and source not in _kept(program, merged)
+                and spans[source][1] == step == spans[target][0]
+                and program.tensors[source].nbytes == program.tensors[target].nbytes
+            ):
+                merged = {i: source if root == target else root for i, root in merged.items()}
+    return merged
 
 
 def _label(program: Program, index: int) -> str:
@@ -214,7 +267,11 @@ def _pairs(
     Never less than 0: what a distance below that could save is little, and the planner proves its
     plan only without them.
     """
-    allowed = {(item.input, item.output): (item.forward, item.backward) for item in call.reuses}
+    allowed = {
+        (item.input, item.output): (item.forward, item.backward)
+        for item in call.reuses
+        if not item.exact
+    }
     pairs: dict[tuple[int, int], tuple[int | None, int | None]] = {}
     for i, source in enumerate(call.inputs):
         for j, target in enumerate(call.outputs):

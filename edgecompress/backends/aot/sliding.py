@@ -90,18 +90,21 @@ class Shape:
         }
         return Struct("ec_conv_shape_t", fields)
 
-    def reuse(self, *, itemsize: int, step: int = 1, staged: bool = False) -> tuple[Reuse, ...]:
+    def reuse(
+        self, *, itemsize: int, step: int = 1, starts: Places | None = None, staged: bool = False
+    ) -> tuple[Reuse, ...]:
         """How far the output may lie over the input, for a kernel that makes `step` pixels at once.
 
-        `staged`: the kernel has read all it needs for those pixels before it writes the first of
-        them; otherwise a pixel's inputs are needed until all its channels are written. Elements
-        have `itemsize` bytes on both sides. Nothing for more than MOST_PIXELS pixels.
+        `starts` is the first pixel of each step, where they differ in length. `staged`: the kernel
+        has read all it needs for those pixels before it writes the first of them; otherwise a
+        pixel's inputs are needed until all its channels are written. Elements have `itemsize` bytes
+        on both sides. Nothing for more than MOST_PIXELS pixels.
         """
         if self.pixels > MOST_PIXELS:
             return ()
         low, high = self._touched()
-        starts = np.arange(0, self.pixels, step)
-        ends = np.minimum(starts + step, self.pixels)
+        starts = np.arange(0, self.pixels, step) if starts is None else starts
+        ends = np.append(starts[1:], self.pixels)
         size = self.batches * self.height.size * self.width.size * self.channels
         out_size = self.pixels * self.out_channels
         least = np.append(np.minimum.accumulate(low[::-1])[::-1], size + out_size)

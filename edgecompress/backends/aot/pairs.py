@@ -1,0 +1,197 @@
+"""ec_conv_pairs: convolutions with the weights of two output channels in one halfword.
+
+A word of such weights serves two channels: a product with it adds 256 * P + Q, one with its even
+bytes Q alone. That is exact only within bounds, which are proven here for every channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgecompress.backends.aot.calls import Array, Call, Struct, Value
+from edgecompress.backends.aot.fixedpoint import (
+    Multiplier,
+    activation_range,
+    zero_point_of,
+)
+from edgecompress.backends.aot.layer import (
+    MOST_SHIFT,
+    MOST_SUM,
+    Ints,
+    Layer,
+    folded_bias,
+    padded,
+)
+from edgecompress.backends.aot.sliding import Axis, Shape
+
+MOST_ODD_SUM = 1 << 23
+"""Bound on the sum of an odd channel, which is kept 256 times as large."""
+MOST_RESULT = 1 << 15
+"""Bound on a result before it is saturated: int16."""
+MOST_SCRATCH = 1 << 24
+"""Bytes of working memory."""
+BLOCK = 4
+"""Output channels that are computed together."""
+
+
+def by_pairs(layer: Layer, multipliers: Sequence[Multiplier]) -> Call | None:
+    """The call of ec_conv_pairs for an int8 `layer`, None where it does not apply or a bound fails.
+
+    It applies to int8 weights, one group, and factors in [2^-23, 1/2) or 0. Bounds, whatever the
+    input: sums below 2^30, those of odd channels below 2^23, results in int16 before saturation; no
+    weight of -128 in an odd channel beside a negative one of the channel before.
+    """
+    if layer.groups != 1 or layer.nibbles or layer.data.dtype != "int8":
+        return None
+    run, runs = _runs(layer.shape)
+    order = _order(run, runs * layer.shape.height.kernel)
+    weights = _paired(padded(layer.flat, axis=0, multiple=BLOCK), order)
+    row, left, inside = _staged(layer.shape)
+    slots = layer.shape.height.kernel * (1 + layer.shape.width.out % 2)
+    scratch = 4 * len(order) + row * slots
+    if weights is None or scratch > MOST_SCRATCH or not _proven(layer, multipliers):
+        return None
+    low, high = activation_range(layer.activation, layer.out)
+    zero = zero_point_of(layer.out)
+    blocks = [_biases(layer), weights, _scales(multipliers, zero)]
+    fields: dict[str, Value] = {
+        "shape": layer.shape.struct(),
+        "in_zero": zero_point_of(layer.data),
+        "run": run,
+        "runs_per_row": runs,
+        "steps": len(order) // 2,
+        "staged_row": row,
+        "staged_left": left,
+        "staged_inside": inside,
+        "rectified": int(zero == low == -128 and high == 127),
+        "limits": _limits(low, high),
+        "reverse": 0,
+        "weights": Array("uint32_t", np.concatenate(blocks, axis=1)),
+    }
+    return Call(
+        function="ec_conv_pairs_s8",
+        family="ec_conv_pairs",
+        params=Struct("ec_conv_pairs_t", fields),
+        inputs=layer.site.op.inputs[:1],
+        outputs=layer.site.op.outputs[:1],
+        scratch=scratch,
+        reuses=layer.shape.reuse(itemsize=1, step=2, staged=True),
+        instructions=_instructions(layer.shape, fields),
+    )
+
+
+def _runs(shape: Shape) -> tuple[int, int]:
+    """Elements that lie side by side in the input and in a row of weights; such runs per row."""
+    taps = shape.width.kernel
+    if shape.width.dilation > 1:
+        return shape.channels, taps
+    return taps * shape.channels, 1
+
+
+def _order(run: int, count: int) -> Ints:
+    """Which weight of a channel meets each expanded element; -1: none (int64, 2 per step)."""
+    quads = np.arange(run // 4 * 4).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1)
+    rest = np.array([[], [0, -1], [0, 1], [0, 2, 1, -1]][run % 4], np.int64)
+    one = np.concatenate([quads, np.where(rest < 0, -1, rest + len(quads))])
+    starts = run * np.arange(count)[:, None]
+    return np.where(one < 0, -1, one + starts).reshape(-1)
+
+
+def _paired(weights: Ints, order: Ints) -> Ints | None:
+    """Per block (rows) the weight words of its channels; None where a halfword cannot hold two."""
+    behind = np.pad(weights.astype(np.int32), ((0, 0), (0, 1)))
+    even, odd = (behind[first::2][:, order] for first in (0, 1))
+    both = 256 * odd + even
+    if both.min(initial=0) < -(1 << 15):
+        return None
+    halves = both.astype(np.int16).view(np.uint16).reshape(-1, BLOCK // 2, len(order) // 2, 2)
+    words = np.ascontiguousarray(halves.transpose(0, 2, 1, 3)).view("<u4")
+    return words.reshape(len(words), -1)
+
+
+def _sums(layer: Layer) -> tuple[Ints, Ints]:
+    """The least and the greatest sum of every output channel, for any int8 input (int64)."""
+    weights = layer.flat.astype(np.int64)
+    bias = folded_bias(layer)
+    least = np.minimum(127 * weights, -128 * weights).sum(axis=1) + bias
+    return least, np.maximum(127 * weights, -128 * weights).sum(axis=1) + bias
+
+
+def _proven(layer: Layer, multipliers: Sequence[Multiplier]) -> bool:
+    """Whether sums, factors and results keep their bounds."""
+    least, greatest = _sums(layer)
+    reach = np.maximum(-least, greatest)
+    factors = np.array([value * 2.0 ** (shift - 31) for value, shift in multipliers])
+    return bool(
+        all(not value or -MOST_SHIFT <= shift <= -1 for value, shift in multipliers)
+        and reach.max() < MOST_SUM
+        and least[1::2].min(initial=0) >= -MOST_ODD_SUM
+        and greatest[1::2].max(initial=0) < MOST_ODD_SUM
+        and (reach * factors).max() + 2 * 256 < MOST_RESULT
+    )
+
+
+def _biases(layer: Layer) -> Ints:
+    """Per block 256 * odd + even, even, for both pairs of channels (modulo 2^32)."""
+    even, odd = padded(folded_bias(layer), axis=0, multiple=BLOCK).reshape(-1, 2).T
+    return _block_words(np.stack([256 * odd + even, even], axis=1))
+
+
+def _scales(multipliers: Sequence[Multiplier], zero: int) -> Ints:
+    """Per block multiplier, rounding and right shift of its channels."""
+    rows = []
+    for value, shift in multipliers:
+        right = -shift if value else 1
+        rows.append((value, (2 * (zero + 128) + 1) << (right - 1), right))
+    return _block_words(padded(np.array(rows, np.int64), axis=0, multiple=BLOCK))
+
+
+def _block_words(values: Ints) -> Ints:
+    """int64 rows, as many to a block as there are channels or pairs, as words of the blob."""
+    count = BLOCK // (2 if values.shape[1] == 2 else 1)
+    return (values & 0xFFFFFFFF).astype("<u4").reshape(-1, count * values.shape[1])
+
+
+def _limits(low: int, high: int) -> tuple[int, ...]:
+    """The constants, in every byte, that limit x + 128 and take 128 off (see ec_conv_pairs.h)."""
+    above = 127 - high
+    return tuple(0x01010101 * byte for byte in (above, above + low + 128, low & 255))
+
+
+def _leaves(axis: Axis) -> bool:
+    """Whether a window reaches beyond the map along `axis`."""
+    last = (axis.out - 1) * axis.stride - axis.pad + (axis.kernel - 1) * axis.dilation
+    return axis.pad > 0 or last >= axis.size
+
+
+def _staged(shape: Shape) -> tuple[int, int, int]:
+    """A staged input row in elements, of which so many before the map and so many of it.
+
+    All 0 where no window leaves the map.
+    """
+    if not (_leaves(shape.height) or _leaves(shape.width)):
+        return 0, 0, 0
+    axis = shape.width
+    seen = (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
+    left = min(axis.pad, seen)
+    inside = min(axis.size, seen - left)
+    row = -(-seen * shape.channels // 4) * 4
+    return row, left * shape.channels, inside * shape.channels
+
+
+def _instructions(shape: Shape, fields: Mapping[str, Value]) -> int:
+    """What the call takes on a Cortex-M4: its loops counted, what is around them as measured."""
+    size = {name: value for name, value in fields.items() if isinstance(value, int)}
+    steps, run = size["steps"], size["run"]
+    turns = 1 + (steps - 1) // 16
+    block = 12 * steps + 3 * turns + (54 if size["rectified"] else 68)
+    expanded = 7 * (run // 4) + 2 * (run // 16) + (14, 26, 30, 38)[run % 4]
+    blocks = -(-shape.out_channels // BLOCK)
+    pair = 157 + shape.height.kernel * size["runs_per_row"] * expanded + block * blocks
+    pair += 60 if shape.out_channels % BLOCK else 0
+    rows = shape.batches * shape.height.out * shape.height.kernel if size["staged_row"] else 0
+    inside = size["staged_inside"]
+    row = 30 + 12 * (inside // 16) + 5 * (inside % 16 // 4) + 5 * (inside % 4)
+    return -(-shape.pixels // 2) * pair + rows * row

@@ -1,0 +1,472 @@
+/* Bits: TFLM reference_integer_ops::ConvPerChannel (int8).
+ *
+ * The windows of two output pixels are expanded to int16 in scratch, one pair of either in turn; the
+ * weights of four channels then meet them in one pass with eight sums.
+ */
+#include "ec_conv_pairs.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "ec_math.h"
+
+enum { EC_BLOCK = 4, EC_STEP_WORDS = 2, EC_BLOCK_WORDS = 16 };
+
+/* What ec_blocks works on. The assembly relies on the order. */
+typedef struct {
+    int8_t *out;            /* first pixel, next block */
+    ptrdiff_t second;       /* from there to the same channel of the second pixel */
+    const int8_t *out_end;  /* where `out` is after the last block */
+    const uint32_t *acts;
+    const uint32_t *acts_end;
+    int32_t steps;
+    int32_t rectified;
+    uint32_t limits[3];
+    const uint32_t *weights;
+} ec_blocks_t;
+
+#if defined(__ARM_FEATURE_DSP)
+
+/* Registers: r0 acts, r1 weights, r2 r3 a pair of either pixel, r12 lr the weights of two channels
+ * each, r4 r5 sums of 256 P + Q (channels 1 and 0; first pixel, second pixel), r6 r7 of Q,
+ * r8 r9 r10 r11 the same for channels 3 and 2. All are in use: the rest lies on the stack, in the
+ * order of ec_blocks_t, with the address of the second step to take in the place of `steps`, and that
+ * of the ending in the place of `rectified`.
+ *
+ * One step is 12 instructions for 16 products, and EC_STEP_BYTES long. */
+#define EC_STEP_BYTES "46"
+#define EC_STEP                        \
+    "ldmia.n r0!, {r2, r3}\n\t"        \
+    "ldmia.w r1!, {r12, lr}\n\t"       \
+    "smlad r4, r12, r2, r4\n\t"        \
+    "smlad r5, r12, r3, r5\n\t"        \
+    "sxtb16 r12, r12\n\t"              \
+    "smlad r8, lr, r2, r8\n\t"         \
+    "smlad r9, lr, r3, r9\n\t"         \
+    "sxtb16 lr, lr\n\t"                \
+    "smlad r6, r12, r2, r6\n\t"        \
+    "smlad r7, r12, r3, r7\n\t"        \
+    "smlad r10, lr, r2, r10\n\t"       \
+    "smlad r11, lr, r3, r11\n\t"
+
+/* The same with the sums of the first pixel, which hold the bias, as those of the second too. */
+#define EC_FIRST_STEP                  \
+    "ldmia r0!, {r2, r3}\n\t"          \
+    "ldmia r1!, {r12, lr}\n\t"         \
+    "smlad r5, r12, r3, r4\n\t"        \
+    "smlad r4, r12, r2, r4\n\t"        \
+    "sxtb16 r12, r12\n\t"              \
+    "smlad r9, lr, r3, r8\n\t"         \
+    "smlad r8, lr, r2, r8\n\t"         \
+    "sxtb16 lr, lr\n\t"                \
+    "smlad r7, r12, r3, r6\n\t"        \
+    "smlad r6, r12, r2, r6\n\t"        \
+    "smlad r11, lr, r3, r10\n\t"       \
+    "smlad r10, lr, r2, r10\n\t"
+
+/* 256 P + Q and Q become 2 P and 2 Q. */
+#define EC_SPLIT(s, q)                 \
+    "sub " s ", " s ", " q "\n\t"      \
+    "lsl " q ", " q ", #1\n\t"         \
+    "asr " s ", " s ", #7\n\t"
+
+/* Both pixels of one channel, without the correction for negative numbers; and with it. */
+#define EC_SCALE_RECTIFIED(a, b)               \
+    "ldmia r1!, {r2, r3, r12}\n\t"             \
+    "smmlar " a ", " a ", r2, r3\n\t"          \
+    "smmlar " b ", " b ", r2, r3\n\t"          \
+    "asr " a ", " a ", r12\n\t"                \
+    "asr " b ", " b ", r12\n\t"
+#define EC_SCALE(a, b)                         \
+    "ldmia r1!, {r2, r3, r12}\n\t"             \
+    "smmlar r0, " a ", r2, r3\n\t"             \
+    "smmlar lr, " b ", r2, r3\n\t"             \
+    "add " a ", r0, " a ", asr #31\n\t"        \
+    "add " b ", lr, " b ", asr #31\n\t"        \
+    "asr " a ", " a ", r12\n\t"                \
+    "asr " b ", " b ", r12\n\t"
+
+/* Four channels of one pixel become a word of bytes in a, 128 too large. */
+#define EC_PACK(a, b, c, d)                    \
+    "pkhbt " a ", " a ", " c ", lsl #16\n\t"   \
+    "pkhbt " b ", " b ", " d ", lsl #16\n\t"   \
+    "usat16 " a ", #8, " a "\n\t"              \
+    "usat16 " b ", #8, " b "\n\t"              \
+    "orr " a ", " a ", " b ", lsl #8\n\t"
+
+#define EC_LIMIT(a)                            \
+    "uqadd8 " a ", " a ", r2\n\t"              \
+    "uqsub8 " a ", " a ", r3\n\t"              \
+    "uadd8 " a ", " a ", r12\n\t"
+
+#define EC_NEXT_BLOCK                          \
+    "ldm sp, {r0, r2, r3}\n\t"                 \
+    "str r7, [r0, r2]\n\t"                     \
+    "str r6, [r0], #4\n\t"                     \
+    "str r0, [sp]\n\t"                         \
+    "cmp r0, r3\n\t"                           \
+    "bne.w 1b\n\t"                             \
+    "add sp, sp, #40\n\t"                      \
+    "pop {r4-r11, pc}\n\t"
+
+__attribute__((naked, noinline)) static void ec_blocks(__attribute__((unused)) const ec_blocks_t *b)
+{
+    __asm__ volatile(
+        "push {r4-r11, lr}\n\t"
+        "ldm r0, {r1-r11}\n\t"
+        "sub r6, r6, #1\n\t" /* of the steps behind the first, what makes no turn of 16 */
+        "and r6, r6, #15\n\t"
+        "mov r12, #" EC_STEP_BYTES "\n\t"
+        "adr.w lr, 3f\n\t"
+        "mls r6, r6, r12, lr\n\t"
+        "add r6, r6, #1\n\t"
+        "cmp r7, #0\n\t"
+        "adr.w r7, 4f\n\t"
+        "adr.w r12, 5f\n\t"
+        "it ne\n\t"
+        "movne r7, r12\n\t"
+        "add r7, r7, #1\n\t"
+        "push {r1-r10}\n\t"
+        "mov r1, r11\n"
+        "1:\n\t"
+        "ldmia r1!, {r4, r6, r8, r10}\n\t"
+        "ldr r0, [sp, #12]\n\t"
+        EC_FIRST_STEP
+        "ldr pc, [sp, #20]\n"
+        "2:\n\t"
+        ".rept 16\n\t"
+        EC_STEP
+        ".endr\n"
+        "3:\n\t"
+        ".if 3b - 2b - 16 * " EC_STEP_BYTES "\n\t"
+        ".error \"EC_STEP_BYTES\"\n\t"
+        ".endif\n\t"
+        "ldr r2, [sp, #16]\n\t"
+        "cmp r0, r2\n\t"
+        "bne.w 2b\n\t"
+        EC_SPLIT("r4", "r6") EC_SPLIT("r5", "r7") EC_SPLIT("r8", "r10") EC_SPLIT("r9", "r11")
+        "ldr pc, [sp, #24]\n\t"
+        ".balign 4\n"
+        "4:\n\t"
+        EC_SCALE("r6", "r7") EC_SCALE("r4", "r5") EC_SCALE("r10", "r11") EC_SCALE("r8", "r9")
+        EC_PACK("r6", "r4", "r10", "r8") EC_PACK("r7", "r5", "r11", "r9")
+        "ldrd r2, r3, [sp, #28]\n\t"
+        "ldr r12, [sp, #36]\n\t"
+        EC_LIMIT("r6") EC_LIMIT("r7")
+        EC_NEXT_BLOCK
+        ".balign 4\n"
+        "5:\n\t"
+        EC_SCALE_RECTIFIED("r6", "r7") EC_SCALE_RECTIFIED("r4", "r5")
+        EC_SCALE_RECTIFIED("r10", "r11") EC_SCALE_RECTIFIED("r8", "r9")
+        EC_PACK("r6", "r4", "r10", "r8") EC_PACK("r7", "r5", "r11", "r9")
+        "eor r6, r6, #0x80808080\n\t"
+        "eor r7, r7, #0x80808080\n\t"
+        EC_NEXT_BLOCK);
+}
+
+#else
+
+static int8_t ec_result(const ec_blocks_t *b, int32_t sum, const uint32_t *scale)
+{
+    int32_t x = ec_doubling_high_mul(sum, (int32_t)scale[0]) + (int32_t)scale[1];
+    if (!b->rectified) {
+        x += sum >> 31;
+    }
+    x = ec_clamp((int16_t)(x >> scale[2]), 0, 255);
+    if (b->rectified) {
+        return (int8_t)(x - 128);
+    }
+    x = ec_clamp(x + (int32_t)(b->limits[0] & 255), 0, 255);
+    x = ec_clamp(x - (int32_t)(b->limits[1] & 255), 0, 255);
+    return (int8_t)(uint8_t)((uint32_t)x + b->limits[2]);
+}
+
+/* Halfword number `i` from `at` on. */
+static inline int32_t ec_half(const uint32_t *at, int32_t i)
+{
+    int16_t half;
+    memcpy(&half, __builtin_assume_aligned((const int8_t *)at + 2 * i, 2), sizeof(half));
+    return half;
+}
+
+/* sum + a * b, at once: compilers would rather add two products first. */
+static inline uint32_t ec_mac(int32_t a, int32_t b, uint32_t sum)
+{
+#if defined(__thumb2__)
+    __asm__("mla %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
+#else
+    return sum + (uint32_t)(a * b);
+#endif
+}
+
+/* Channels 0 and 1 of a block (`at` = 0), or 2 and 3 (1), of both pixels. */
+static void ec_two_channels(const ec_blocks_t *b, const uint32_t *weights, int8_t *first,
+                            int32_t at)
+{
+    const uint32_t *acts = b->acts;
+    const uint32_t *const end = b->acts_end;
+    const uint32_t *words = weights + EC_BLOCK + at;
+    uint32_t s0 = weights[2 * at], s1 = s0;
+    uint32_t q0 = weights[2 * at + 1], q1 = q0;
+    do {
+        EC_UNROLL for (int32_t i = 0; i < 2; ++i) {
+            int32_t both = ec_half(words, i);
+            EC_ORDER(i, both); /* one load that extends the sign, for both forms */
+            const int32_t even = (int8_t)both;
+            const int32_t x = ec_half(acts, i);
+            const int32_t y = ec_half(acts + 1, i);
+            s0 = ec_mac(both, x, s0);
+            q0 = ec_mac(even, x, q0);
+            s1 = ec_mac(both, y, s1);
+            q1 = ec_mac(even, y, q1);
+        }
+        words += EC_STEP_WORDS;
+        acts += EC_STEP_WORDS;
+    } while (acts != end);
+    const uint32_t *scale = words - at + 6 * at;
+    int8_t *second = first + b->second + 2 * at;
+    first += 2 * at;
+    first[0] = ec_result(b, (int32_t)q0, scale);
+    first[1] = ec_result(b, (int32_t)(s0 - q0) >> 8, scale + 3);
+    second[0] = ec_result(b, (int32_t)q1, scale);
+    second[1] = ec_result(b, (int32_t)(s1 - q1) >> 8, scale + 3);
+}
+
+static void ec_blocks(const ec_blocks_t *b)
+{
+    const uint32_t *weights = b->weights;
+    for (int8_t *out = b->out; out != b->out_end; out += EC_BLOCK) {
+        ec_two_channels(b, weights, out, 0);
+        ec_two_channels(b, weights, out, 1);
+        weights += EC_BLOCK_WORDS + (ptrdiff_t)EC_STEP_WORDS * b->steps;
+    }
+}
+
+#endif
+
+/* `words` times four elements of either pixel; both pointers move on. */
+EC_INLINE uint32_t *ec_expand_words(uint32_t *to, const int8_t **first, const int8_t **second,
+                                    int32_t words)
+{
+    const int8_t *a = *first;
+    const int8_t *b = *second;
+#if defined(__ARM_FEATURE_DSP)
+#define EC_EXPAND                      \
+    "ldr r4, [%[a]], #4\n\t"           \
+    "ldr r5, [%[b]], #4\n\t"           \
+    "sxtb16 r6, r4, ror #8\n\t"        \
+    "sxtb16 r8, r5, ror #8\n\t"        \
+    "sxtb16 r4, r4\n\t"                \
+    "sxtb16 r5, r5\n\t"                \
+    "stmia %[to]!, {r4, r5, r6, r8}\n\t"
+    __asm__ volatile(
+        "subs %[words], #4\n\t"
+        "blt 2f\n"
+        "1:\n\t"
+        EC_EXPAND EC_EXPAND EC_EXPAND EC_EXPAND
+        "subs %[words], #4\n\t"
+        "bge 1b\n"
+        "2:\n\t"
+        "lsls %[words], %[words], #31\n\t" /* bits 1 and 0 of what is left */
+        "bcc 3f\n\t"
+        EC_EXPAND EC_EXPAND
+        "3:\n\t"
+        "bpl 4f\n\t"
+        EC_EXPAND
+        "4:"
+        : [to] "+r"(to), [a] "+r"(a), [b] "+r"(b), [words] "+r"(words)
+        :
+        : "r4", "r5", "r6", "r8", "cc", "memory");
+#undef EC_EXPAND
+#else
+    for (; words > 0; --words) {
+        const uint32_t u = ec_load_u32(a);
+        const uint32_t v = ec_load_u32(b);
+        to[0] = ec_bytes_even(u);
+        to[1] = ec_bytes_even(v);
+        to[2] = ec_bytes_odd(u);
+        to[3] = ec_bytes_odd(v);
+        to += 4;
+        a += 4;
+        b += 4;
+    }
+#endif
+    *first = a;
+    *second = b;
+    return to;
+}
+
+/* The first and the third of `count` (1 to 3) elements as a pair; of two, both. */
+static inline uint32_t ec_rest(const int8_t *from, int32_t count)
+{
+    const uint32_t first = (uint32_t)from[0] & 0xFFFFu;
+    return count == 1 ? first : first | (uint32_t)from[count - 1] << 16;
+}
+
+/* `count` runs of either pixel, `step` elements apart. */
+static uint32_t *ec_expand(const ec_conv_pairs_t *p, uint32_t *to, const int8_t *first,
+                           const int8_t *second, int32_t count, int32_t step)
+{
+    const int32_t words = p->run / 4;
+    const int32_t rest = p->run % 4;
+    step -= 4 * words;
+    for (; count > 0; --count) {
+        to = ec_expand_words(to, &first, &second, words);
+        if (rest > 0) {
+            *to++ = ec_rest(first, rest);
+            *to++ = ec_rest(second, rest);
+            if (rest == 3) {
+                *to++ = (uint32_t)first[1] & 0xFFFFu;
+                *to++ = (uint32_t)second[1] & 0xFFFFu;
+            }
+        }
+        first += step;
+        second += step;
+    }
+    return to;
+}
+
+/* Expands two windows with rows of taps `row_step` elements apart. */
+static void ec_expand_windows(const ec_conv_pairs_t *p, const int8_t *first, const int8_t *second,
+                              int32_t row_step, uint32_t *to)
+{
+    const ec_conv_shape_t *s = &p->shape;
+    if (p->runs_per_row == 1) {
+        ec_expand(p, to, first, second, s->kernel_height, row_step);
+        return;
+    }
+    for (int32_t ky = 0; ky < s->kernel_height; ++ky) {
+        to = ec_expand(p, to, first, second, p->runs_per_row, s->dilation_width * s->in_channels);
+        first += row_step;
+        second += row_step;
+    }
+}
+
+/* Copies `count` bytes, words first; newlib's small memcpy goes byte by byte. */
+static void ec_copy(int8_t *to, const int8_t *from, int32_t count)
+{
+    for (; count >= 16; count -= 16) {
+        memcpy(to, from, 16);
+        to += 16;
+        from += 16;
+    }
+    for (; count >= 4; count -= 4) {
+        memcpy(to, from, 4);
+        to += 4;
+        from += 4;
+    }
+    for (; count > 0; --count) {
+        *to++ = *from++;
+    }
+}
+
+static void ec_fill(int8_t *to, int32_t value, int32_t count)
+{
+    for (; count > 0; --count) {
+        *to++ = (int8_t)value;
+    }
+}
+
+/* Copies what the windows of output row `line` (counted over images) see to `to`, padding around
+ * it; the columns left and right of the map are filled already. */
+static void ec_stage(const ec_conv_pairs_t *p, const int8_t *in, int32_t line, int8_t *to)
+{
+    const ec_conv_shape_t *s = &p->shape;
+    const int32_t batch = line / s->out_height;
+    const int32_t columns = s->in_width * s->in_channels;
+    int32_t row = (line - batch * s->out_height) * s->stride_height - s->pad_top;
+    to += p->staged_left;
+    for (int32_t ky = 0; ky < s->kernel_height; ++ky) {
+        if (row >= 0 && row < s->in_height) {
+            ec_copy(to, in + (ptrdiff_t)(batch * s->in_height + row) * columns, p->staged_inside);
+        } else {
+            ec_fill(to, p->in_zero, p->staged_inside);
+        }
+        row += s->dilation_height;
+        to += p->staged_row;
+    }
+}
+
+/* Output rows that are staged, by their numbers; none: -1. Rows with odd numbers have a place of
+ * their own where the width is odd, for there a pair of pixels may lie in two rows. */
+typedef struct {
+    int8_t *rows;
+    int32_t lines[2];
+} ec_staged_t;
+
+/* The first element that output pixel `pixel` sees, in the input or staged. */
+static const int8_t *ec_window(const ec_conv_pairs_t *p, const int8_t *in, ec_staged_t *staged,
+                               int32_t pixel)
+{
+    const ec_conv_shape_t *s = &p->shape;
+    const int32_t line = pixel / s->out_width;
+    const int32_t step = s->stride_width * s->in_channels;
+    const int32_t column = (pixel - line * s->out_width) * step;
+    if (p->staged_row == 0) {
+        const int32_t batch = line / s->out_height;
+        const int32_t row = (line - batch * s->out_height) * s->stride_height;
+        return in + (ptrdiff_t)(batch * s->in_height + row) * s->in_width * s->in_channels + column;
+    }
+    const int32_t place = line & s->out_width & 1;
+    int8_t *rows = staged->rows + (ptrdiff_t)place * s->kernel_height * p->staged_row;
+    if (staged->lines[place] != line) {
+        staged->lines[place] = line;
+        ec_stage(p, in, line, rows);
+    }
+    return rows + column;
+}
+
+/* The channels that fill no block, of both pixels. */
+static void ec_last_channels(const ec_conv_pairs_t *p, ec_blocks_t b, int32_t rest)
+{
+    const int32_t whole = p->shape.out_channels / EC_BLOCK;
+    int8_t *first = b.out + (ptrdiff_t)whole * EC_BLOCK;
+    int8_t *second = first + b.second;
+    int8_t last[2 * EC_BLOCK];
+    b.out = last;
+    b.second = EC_BLOCK;
+    b.out_end = last + EC_BLOCK;
+    b.weights += (EC_BLOCK_WORDS + (ptrdiff_t)EC_STEP_WORDS * p->steps) * whole;
+    ec_blocks(&b);
+    for (int32_t i = 0; i < rest; ++i) {
+        second[i] = last[EC_BLOCK + i];
+        first[i] = last[i];
+    }
+}
+
+void ec_conv_pairs_s8(const ec_conv_pairs_t *p, const int8_t *in, int8_t *out, void *scratch)
+{
+    const ec_conv_shape_t *s = &p->shape;
+    const int32_t pixels = ec_conv_pixels(s);
+    const int32_t pairs = (pixels + 1) / 2;
+    const int32_t rest = s->out_channels % EC_BLOCK;
+    const int32_t row_step =
+        p->staged_row ? p->staged_row : s->dilation_height * s->in_width * s->in_channels;
+    uint32_t *const acts = scratch;
+    ec_staged_t staged = {
+        .rows = (int8_t *)(acts + (ptrdiff_t)EC_STEP_WORDS * p->steps),
+        .lines = {-1, -1},
+    };
+    ec_blocks_t b = {
+        .acts = acts,
+        .acts_end = acts + (ptrdiff_t)EC_STEP_WORDS * p->steps,
+        .steps = p->steps,
+        .rectified = p->rectified,
+        .limits = {p->limits[0], p->limits[1], p->limits[2]},
+        .weights = p->weights,
+    };
+    ec_fill(staged.rows, p->in_zero, p->staged_row * s->kernel_height * (1 + s->out_width % 2));
+    for (int32_t count = 0; count < pairs; ++count) {
+        const int32_t pixel = 2 * (p->reverse ? pairs - 1 - count : count);
+        const int32_t last = pixel + 1 < pixels ? pixel + 1 : pixel;
+        const int8_t *first = ec_window(p, in, &staged, pixel);
+        const int8_t *second = ec_window(p, in, &staged, last);
+        ec_expand_windows(p, first, second, row_step, acts);
+        b.out = out + (ptrdiff_t)pixel * s->out_channels;
+        b.second = (ptrdiff_t)(last - pixel) * s->out_channels;
+        b.out_end = b.out + (s->out_channels - rest);
+        if (b.out != b.out_end) ec_blocks(&b);
+        if (rest > 0) ec_last_channels(p, b, rest);
+    }
+}
