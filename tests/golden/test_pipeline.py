@@ -91,7 +91,8 @@ def test_the_run_directory_is_complete(run: Path) -> None:
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     kernels = {file for file in found if file.startswith("aot/ec_")} - FILES
     assert found - kernels == FILES
-    assert {"aot/ec_conv.c", "aot/ec_conv.h", "aot/ec_math.h"} <= kernels
+    assert "aot/ec_math.h" in kernels
+    assert any(file.startswith("aot/ec_conv") and file.endswith(".c") for file in kernels)
 
 
 def test_everything_really_shrinks(run: Path, small: tuple[Path, Path]) -> None:
