@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ec_math.h"
+#include "ec_pairs.h"
 
 enum { EC_BLOCK = 4, EC_STEP_WORDS = 2, EC_BLOCK_WORDS = 16 };
 
@@ -64,12 +65,6 @@ typedef struct {
     "smlad r11, lr, r3, r10\n\t"       \
     "smlad r10, lr, r2, r10\n\t"
 
-/* 256 P + Q and Q become 2 P and 2 Q. */
-#define EC_SPLIT(s, q)                 \
-    "sub " s ", " s ", " q "\n\t"      \
-    "lsl " q ", " q ", #1\n\t"         \
-    "asr " s ", " s ", #7\n\t"
-
 /* Both pixels of one channel, without the correction for negative numbers; and with it. */
 #define EC_SCALE_RECTIFIED(a, b)               \
     "ldmia r1!, {r2, r3, r12}\n\t"             \
@@ -85,19 +80,6 @@ typedef struct {
     "add " b ", lr, " b ", asr #31\n\t"        \
     "asr " a ", " a ", r12\n\t"                \
     "asr " b ", " b ", r12\n\t"
-
-/* Four channels of one pixel become a word of bytes in a, 128 too large. */
-#define EC_PACK(a, b, c, d)                    \
-    "pkhbt " a ", " a ", " c ", lsl #16\n\t"   \
-    "pkhbt " b ", " b ", " d ", lsl #16\n\t"   \
-    "usat16 " a ", #8, " a "\n\t"              \
-    "usat16 " b ", #8, " b "\n\t"              \
-    "orr " a ", " a ", " b ", lsl #8\n\t"
-
-#define EC_LIMIT(a)                            \
-    "uqadd8 " a ", " a ", r2\n\t"              \
-    "uqsub8 " a ", " a ", r3\n\t"              \
-    "uadd8 " a ", " a ", r12\n\t"
 
 #define EC_NEXT_BLOCK                          \
     "ldm sp, {r0, r2, r3}\n\t"                 \
@@ -176,28 +158,7 @@ static int8_t ec_result(const ec_blocks_t *b, int32_t sum, const uint32_t *scale
     if (b->rectified) {
         return (int8_t)(x - 128);
     }
-    x = ec_clamp(x + (int32_t)(b->limits[0] & 255), 0, 255);
-    x = ec_clamp(x - (int32_t)(b->limits[1] & 255), 0, 255);
-    return (int8_t)(uint8_t)((uint32_t)x + b->limits[2]);
-}
-
-/* Halfword number `i` from `at` on. */
-static inline int32_t ec_half(const uint32_t *at, int32_t i)
-{
-    int16_t half;
-    memcpy(&half, __builtin_assume_aligned((const int8_t *)at + 2 * i, 2), sizeof(half));
-    return half;
-}
-
-/* sum + a * b, at once: compilers would rather add two products first. */
-static inline uint32_t ec_mac(int32_t a, int32_t b, uint32_t sum)
-{
-#if defined(__thumb2__)
-    __asm__("mla %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
-    return sum;
-#else
-    return sum + (uint32_t)(a * b);
-#endif
+    return ec_pairs_limit(x, b->limits);
 }
 
 /* Channels 0 and 1 of a block (`at` = 0), or 2 and 3 (1), of both pixels. */

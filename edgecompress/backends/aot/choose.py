@@ -29,6 +29,7 @@ CODE = {
     "ec_depthwise": 1200,
     "ec_depthwise_pairs": 2600,
     "ec_fully_connected": 1050,
+    "ec_fully_connected_pairs": 1120,
     "ec_winograd": 3700,
 }
 """Bytes of code of a family on a Cortex-M4, about; what is not here counts as UNKNOWN_CODE."""
@@ -129,7 +130,8 @@ def _balanced(
 ) -> tuple[list[tuple[Call, ...]], list[int]]:
     """The choices without the families that are not worth their code, and what is picked."""
     picks = _frugal(lowered, choices, arena, slack=SLACK)
-    for family in sorted({call.family for options in choices for call in options}):
+    families = sorted({call.family for options in choices for call in options})
+    for family in sorted(families, key=lambda one: -CODE.get(one, UNKNOWN_CODE)):
         others = [tuple(call for call in o if call.family != family) for o in choices]
         if any(options and not rest for options, rest in zip(choices, others, strict=True)):
             continue

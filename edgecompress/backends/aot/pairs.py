@@ -46,16 +46,20 @@ def by_pairs(layer: Layer, multipliers: Sequence[Multiplier]) -> Call | None:
     if layer.groups != 1 or layer.nibbles or layer.data.dtype != "int8":
         return None
     run, runs = _runs(layer.shape)
-    order = _order(run, runs * layer.shape.height.kernel)
-    weights = _paired(padded(layer.flat, axis=0, multiple=BLOCK), order)
+    order = expanded_order(run, runs * layer.shape.height.kernel)
+    bias = folded_bias(layer)
+    weights = paired(layer.flat, order, block=BLOCK)
     row, left, inside = _staged(layer.shape)
     slots = layer.shape.height.kernel * (1 + layer.shape.width.out % 2)
     scratch = 4 * len(order) + row * slots
-    if weights is None or scratch > MOST_SCRATCH or not _proven(layer, multipliers):
+    if weights is None or scratch > MOST_SCRATCH:
+        return None
+    if not proven(layer.flat, bias, multipliers):
         return None
     low, high = activation_range(layer.activation, layer.out)
     zero = zero_point_of(layer.out)
-    blocks = [_biases(layer), weights, _scales(multipliers, zero)]
+    scaled = padded(scales(multipliers, zero), axis=0, multiple=BLOCK)
+    blocks = [biases(bias, block=BLOCK), weights, scaled.reshape(len(weights), -1)]
     fields: dict[str, Value] = {
         "shape": layer.shape.struct(),
         "in_zero": zero_point_of(layer.data),
@@ -66,7 +70,7 @@ def by_pairs(layer: Layer, multipliers: Sequence[Multiplier]) -> Call | None:
         "staged_left": left,
         "staged_inside": inside,
         "rectified": int(zero == low == -128 and high == 127),
-        "limits": _limits(low, high),
+        "limits": limits(low, high),
         "reverse": 0,
         "weights": Array("uint32_t", np.concatenate(blocks, axis=1)),
     }
@@ -90,8 +94,11 @@ def _runs(shape: Shape) -> tuple[int, int]:
     return taps * shape.channels, 1
 
 
-def _order(run: int, count: int) -> Ints:
-    """Which weight of a channel meets each expanded element; -1: none (int64, 2 per step)."""
+def expanded_order(run: int, count: int) -> Ints:
+    """Which weight of a channel meets each element of `count` runs of `run` that are expanded.
+
+    -1: none (int64, 2 per step).
+    """
     quads = np.arange(run // 4 * 4).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1)
     rest = np.array([[], [0, -1], [0, 1], [0, 2, 1, -1]][run % 4], np.int64)
     one = np.concatenate([quads, np.where(rest < 0, -1, rest + len(quads))])
@@ -99,29 +106,30 @@ def _order(run: int, count: int) -> Ints:
     return np.where(one < 0, -1, one + starts).reshape(-1)
 
 
-def _paired(weights: Ints, order: Ints) -> Ints | None:
-    """Per block (rows) the weight words of its channels; None where a halfword cannot hold two."""
-    behind = np.pad(weights.astype(np.int32), ((0, 0), (0, 1)))
+def paired(weights: Ints, order: Ints, *, block: int) -> Ints | None:
+    """The words of `weights`, one row per `block` output channels: each step's, pair after pair.
+
+    Channels are padded with zeros to whole blocks; `order` is that of expanded_order. None where a
+    halfword cannot hold the weights of two channels.
+    """
+    behind = np.pad(padded(weights, axis=0, multiple=block).astype(np.int32), ((0, 0), (0, 1)))
     even, odd = (behind[first::2][:, order] for first in (0, 1))
     both = 256 * odd + even
     if both.min(initial=0) < -(1 << 15):
         return None
-    halves = both.astype(np.int16).view(np.uint16).reshape(-1, BLOCK // 2, len(order) // 2, 2)
+    halves = both.astype(np.int16).view(np.uint16).reshape(-1, block // 2, len(order) // 2, 2)
     words = np.ascontiguousarray(halves.transpose(0, 2, 1, 3)).view("<u4")
     return words.reshape(len(words), -1)
 
 
-def _sums(layer: Layer) -> tuple[Ints, Ints]:
-    """The least and the greatest sum of every output channel, for any int8 input (int64)."""
-    weights = layer.flat.astype(np.int64)
-    bias = folded_bias(layer)
+def proven(weights: Ints, bias: Ints, multipliers: Sequence[Multiplier]) -> bool:
+    """Whether sums, factors and results keep their bounds, whatever the int8 input.
+
+    `weights` has a row per output channel; `bias` is the folded one (int64, exact).
+    """
+    weights = weights.astype(np.int64)
     least = np.minimum(127 * weights, -128 * weights).sum(axis=1) + bias
-    return least, np.maximum(127 * weights, -128 * weights).sum(axis=1) + bias
-
-
-def _proven(layer: Layer, multipliers: Sequence[Multiplier]) -> bool:
-    """Whether sums, factors and results keep their bounds."""
-    least, greatest = _sums(layer)
+    greatest = np.maximum(127 * weights, -128 * weights).sum(axis=1) + bias
     reach = np.maximum(-least, greatest)
     factors = np.array([value * 2.0 ** (shift - 31) for value, shift in multipliers])
     return bool(
@@ -133,28 +141,27 @@ def _proven(layer: Layer, multipliers: Sequence[Multiplier]) -> bool:
     )
 
 
-def _biases(layer: Layer) -> Ints:
-    """Per block 256 * odd + even, even, for both pairs of channels (modulo 2^32)."""
-    even, odd = padded(folded_bias(layer), axis=0, multiple=BLOCK).reshape(-1, 2).T
-    return _block_words(np.stack([256 * odd + even, even], axis=1))
+def biases(bias: Ints, *, block: int) -> Ints:
+    """Per block (rows) 256 * odd + even, even, for its pairs of channels (modulo 2^32)."""
+    even, odd = padded(bias, axis=0, multiple=block).reshape(-1, 2).T
+    return _words(np.stack([256 * odd + even, even], axis=1)).reshape(-1, block)
 
 
-def _scales(multipliers: Sequence[Multiplier], zero: int) -> Ints:
-    """Per block multiplier, rounding and right shift of its channels."""
+def scales(multipliers: Sequence[Multiplier], zero: int) -> Ints:
+    """Multiplier, rounding and right shift of every factor (rows) for the output's zero point."""
     rows = []
     for value, shift in multipliers:
         right = -shift if value else 1
         rows.append((value, (2 * (zero + 128) + 1) << (right - 1), right))
-    return _block_words(padded(np.array(rows, np.int64), axis=0, multiple=BLOCK))
+    return _words(np.array(rows, np.int64))
 
 
-def _block_words(values: Ints) -> Ints:
-    """int64 rows, as many to a block as there are channels or pairs, as words of the blob."""
-    count = BLOCK // (2 if values.shape[1] == 2 else 1)
-    return (values & 0xFFFFFFFF).astype("<u4").reshape(-1, count * values.shape[1])
+def _words(values: Ints) -> Ints:
+    """int64 modulo 2^32."""
+    return (values & 0xFFFFFFFF).astype("<u4")
 
 
-def _limits(low: int, high: int) -> tuple[int, ...]:
+def limits(low: int, high: int) -> tuple[int, ...]:
     """The constants, in every byte, that limit x + 128 and take 128 off (see ec_conv_pairs.h)."""
     above = 127 - high
     return tuple(0x01010101 * byte for byte in (above, above + low + 128, low & 255))
