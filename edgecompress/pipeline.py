@@ -203,7 +203,7 @@ def _run(plan: Plan, progress: Progress) -> Result:
     with _stage(progress, "TFLM bits"):
         found = None if device is None else device.finish(outputs)
     arena = None if found is None else found.arena
-    planned = _planned(program)
+    planned, aot_unsupported = _planned(program)
     report = Report(
         schema=1,
         name=artifact.name,
@@ -216,7 +216,7 @@ def _run(plan: Plan, progress: Progress) -> Result:
         proof=None if found is None else found.proof,
         layers=layers,
         unsupported=unsupported,
-        aot_unsupported=tuple(aot.supports(program)),
+        aot_unsupported=aot_unsupported,
         memory=None if planned is None else _memory(planned, artifact.name),
     )
     sources = _sources(program, artifact.name, tflm_arena=arena, planned=planned)
@@ -315,12 +315,14 @@ def _baseline(plan: Plan, progress: Progress) -> _Baseline | None:
         running = None
         if runtimes.available("tflm") and not tflm.supports(read(converted)):
             running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
-        planned = _planned(read(converted))
+        planned, _ = _planned(read(converted))
     return _Baseline(len(converted), running, None if planned is None else planned.plan.bytes)
 
 
-def _planned(program: Program) -> aot.Schedule | None:
-    return None if aot.supports(program) else aot.schedule(program)
+def _planned(program: Program) -> tuple[aot.Schedule | None, tuple[str, ...]]:
+    """The schedule of the ahead-of-time C, or why there is none."""
+    reasons = tuple(aot.supports(program))
+    return None if reasons else aot.schedule(program), reasons
 
 
 def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Scores:
