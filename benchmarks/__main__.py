@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
-SECTIONS = ("aot", "compression", "split")
+SECTIONS = ("aot", "kernels", "compression", "split")
 INTRO = """# Benchmarks
 
 Each section is the output of one script, `python -m benchmarks.<section>`; `make bench` makes

@@ -28,7 +28,10 @@ class Link(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """One inference: its ticks as a whole or per operator, its outputs, the memory it used."""
+    """One inference: its ticks as a whole or per operator, its outputs, the memory it used.
+
+    `ops` are in order of time: an operator that runs in bands of rows comes more than once.
+    """
 
     ticks: int | None
     ops: tuple[OpTimed, ...]
@@ -131,15 +134,16 @@ def infer(link: Link, hello: Hello, inputs: Sequence[bytes], *, profile: bool = 
                     f"{link.board}: input {index} goes on at byte {taken}, expected is {want}"
                 )
     link.send(protocol.go(profile=profile))
-    ops = tuple(_op(link, number) for number in range(hello.ops)) if profile else ()
+    ops, first = _ops(link, hello) if profile else ((), None)
     ticks = None if profile else _next(link, Timed).ticks
     if ticks == 0:
         raise MeasurementError(
             f"{link.board}: an inference took 0 ticks; its timer does not run, or the model is"
             f" shorter than one tick of {hello.scale} {hello.unit}"
         )
-    outputs = tuple(_output(link, index, size) for index, size in enumerate(hello.outputs))
-    memory = _next(link, Memory)
+    ahead = [] if first is None else [first]
+    outputs = tuple(_output(link, index, size, ahead) for index, size in enumerate(hello.outputs))
+    memory = _expected(link, ahead.pop() if ahead else _any(link), Memory)
     _next(link, End)
     return Answer(ticks, ops, outputs, memory)
 
@@ -149,18 +153,23 @@ def leave(link: Link) -> None:
     _ask(link, protocol.bye(), End)
 
 
-def _op(link: Link, number: int) -> OpTimed:
-    found = _next(link, OpTimed)
-    if found.op != number:
-        raise MeasurementError(f"{link.board}: operator {found.op} where {number} is due")
-    return found
+def _ops(link: Link, hello: Hello) -> tuple[tuple[OpTimed, ...], Message]:
+    """All operators as they run, each of them once or more, and the message behind them."""
+    found: list[OpTimed] = []
+    while isinstance(message := _any(link), OpTimed):
+        if message.op >= hello.ops:
+            raise MeasurementError(f"{link.board}: operator {message.op} of {hello.ops}")
+        found.append(message)
+    if len({one.op for one in found}) < hello.ops:
+        _expected(link, message, OpTimed)
+    return tuple(found), message
 
 
-def _output(link: Link, index: int, size: int) -> bytes:
-    """All bytes of output `index`, which come in order."""
+def _output(link: Link, index: int, size: int, ahead: list[Message]) -> bytes:
+    """All bytes of output `index`, which come in order; `ahead` is what was received already."""
     data = b""
     while len(data) < size:
-        part = _next(link, Out)
+        part = _expected(link, ahead.pop() if ahead else _any(link), Out)
         if (part.output, part.offset) != (index, len(data)) or len(data + part.data) > size:
             raise MeasurementError(
                 f"{link.board}: bytes {part.offset} and on of output {part.output} where byte"
@@ -177,8 +186,16 @@ def _ask(link: Link, line: bytes, kind: type[M]) -> M:
 
 def _next(link: Link, kind: type[M]) -> M:
     """The next message, log left out; MeasurementError unless it is a `kind`."""
+    return _expected(link, _any(link), kind)
+
+
+def _any(link: Link) -> Message:
     while (message := protocol.parse(link.receive())) is None:
         pass
+    return message
+
+
+def _expected(link: Link, message: Message, kind: type[M]) -> M:
     if isinstance(message, Fail):
         raise protocol.failure(message, board=link.board)
     if not isinstance(message, kind):

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 CORE = "-mcpu=cortex-m4"
 """The compiler flag of the boards whose cycles are estimated."""
@@ -429,16 +430,28 @@ def _counted(image: Image, talk: Callable[[Sequence[str]], Session], calls: int)
         session,
         source="counting plugin of QEMU, exact",
         runs=tuple(sum(map(cycles.instructions, run)) for run in runs),
-        ops=tuple((cycles.instructions(part), estimated(part)) for part in parts[:-1]),
+        ops=tuple(
+            (cycles.instructions(part), estimated(part))
+            for part in _by_op(session, parts[: len(session.ops)], ())
+        ),
         functions=tuple(cycles.by_function(first, code).items()),
         cycles=estimated(first),
     )
 
 
+def _by_op(session: Session, pieces: Sequence[T], none: T) -> list[T]:
+    """What each operator took: the sum of its `pieces`, which are as `session.ops`."""
+    found = [none] * (max((one.op for one in session.ops), default=-1) + 1)
+    for one, piece in zip(session.ops, pieces, strict=True):
+        found[one.op] = found[one.op] + piece  # type: ignore[operator]
+    return found
+
+
 def _ticked(board: Board, session: Session, why: str | None) -> _Found:
     """Measured by the board's own tick counter, in whole ticks; `why` nothing better could be."""
     scale = board.units_per_tick
-    amounts = tuple(int(one.ticks * scale) for one in session.ops)
+    ticks = _by_op(session, [one.ticks for one in session.ops], 0)
+    amounts = tuple(int(each * scale) for each in ticks)
     return _Found(
         session,
         source=f"the board's tick counter, in steps of {board.scale} {board.unit}",
@@ -454,7 +467,7 @@ def _op_rows(image: Image, program: Program, found: _Found) -> tuple[OpRow, ...]
         return ()
     hooked, kernels = _hooked(image, program)
     kinds = [op.title for op in hooked.ops]
-    told = [one.kind for one in found.session.ops]
+    told = [kind for _, kind in sorted({(one.op, one.kind) for one in found.session.ops})]
     if kinds != told:
         raise MeasurementError(f"{image.board.id}: it ran {told}, the model has {kinds}")
     return tuple(

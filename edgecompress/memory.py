@@ -44,11 +44,13 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Buffer `target`, written at the step where buffer `source` is read last, may lie over it.
+    """Buffer `target` may lie over buffer `source`, which is read at the step where it is written.
 
     Allowed are: apart; offset(source) - offset(target) >= `forward`; or end(target) - end(source)
     >= `backward`, where end = offset + size. None rules a direction out. Bytes; may be negative.
-    `source` and `target` are positions in the list of buffers; source.last == target.first.
+    `source` and `target` are positions in the list of buffers; source.first <= target.first <=
+    source.last <= target.last: the source is read for the last time there, or later, row by row
+    behind the target.
     """
 
     source: int
@@ -135,10 +137,11 @@ def _check(buffers: Sequence[Buffer], overlaps: Sequence[Overlap]) -> None:
         if each.source == each.target or (each.target, each.source) in pairs:
             raise ValueError(f"{each}: a buffer cannot be the source of its own source")
         pairs.add((each.source, each.target))
-        last, first = buffers[each.source].last, buffers[each.target].first
-        if last != first:
+        source, target = buffers[each.source], buffers[each.target]
+        if not source.first <= target.first <= source.last <= target.last:
             raise ValueError(
-                f"{each}: the source is read last at step {last}, the target written at {first}"
+                f"{each}: the source is there from step {source.first} to {source.last}, the target"
+                f" from {target.first} to {target.last}"
             )
 
 
@@ -175,16 +178,22 @@ def _bounds(buffers: Sequence[Buffer], reuses: _Reuses) -> list[int]:
         change[buffer.first] += count
         change[buffer.last + 1] -= count
     needed = list(itertools.accumulate(change[:steps]))
-    for step, pairs in _by_step(buffers, reuses).items():
+    for step, pairs in _by_step(buffers, reuses, whole=True).items():
         needed[step] = _least_cells(needed[step], pairs, reuses, buffers, cells, grain)
     slack = _highest(buffers, [_up(b.size, grain) - b.size for b in buffers], steps)
     return [max(0, count * grain - spare) for count, spare in zip(needed, slack, strict=True)]
 
 
-def _by_step(buffers: Sequence[Buffer], reuses: _Reuses) -> dict[int, list[_Pair]]:
+def _by_step(
+    buffers: Sequence[Buffer], reuses: _Reuses, *, whole: bool = False
+) -> dict[int, list[_Pair]]:
+    """The pairs by the step at which the target is written first; `whole`: by every step at which
+    both are there."""
     found: dict[int, list[_Pair]] = {}
-    for pair in reuses:
-        found.setdefault(buffers[pair[1]].first, []).append(pair)
+    for source, target in reuses:
+        first = buffers[target].first
+        for step in range(first, buffers[source].last + 1 if whole else first + 1):
+            found.setdefault(step, []).append((source, target))
     return found
 
 

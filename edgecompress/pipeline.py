@@ -426,8 +426,8 @@ def _size(
 
 def _memory(planned: aot.Schedule, name: str) -> MemoryMap:
     """The memory plan as a report carries it."""
-    ops = [planned.ops[step.op] for step in planned.steps]
-    labels = [(planned.program.layer_of(op), op.title) for op in ops]
+    ops = {step.time: planned.ops[step.op] for step in planned.steps}
+    labels = [(planned.program.layer_of(ops[time]), ops[time].title) for time in sorted(ops)]
     return from_plan(name, buffers=planned.buffers, plan=planned.plan, labels=labels)
 
 

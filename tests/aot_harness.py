@@ -53,6 +53,7 @@ _RENAMED = re.compile(
     r"\b(ec_arena|ready|[cpw]_\w+"
     r"|ec_model_(?:info|init|input|invoke|output|hook|arena_used))\b(?!\.h)"
 )
+_PLAN = memory.plan
 _BATCH = 100
 _GUARD = 64
 _READY = "    ready = 1;\n"
@@ -196,11 +197,13 @@ def apart(
     for buffer in buffers:
         offsets.append(end)
         end = -(-(end + buffer.size) // _GUARD) * _GUARD + _GUARD
-    return memory.Plan(tuple(offsets), end, 0, ("apart",) * len(overlaps), ())
+    peaks = _PLAN(buffers, overlaps, effort=0).peaks
+    return memory.Plan(tuple(offsets), end, 0, ("apart",) * len(overlaps), peaks)
 
 
 def prefer(*families: str) -> Callable[..., list[Chosen]]:
-    """A chooser (for `schedule.choose`) of the kernels of `families`, wherever they apply."""
+    """A chooser (for `schedule.choose`) of the kernels of `families`, wherever they apply; those
+    with packed weights need "ec_unpack" beside theirs."""
 
     def chosen(
         lowered: Sequence[Lowered], *, optimize: Optimize, arena: Callable[[Any], int]
@@ -213,7 +216,7 @@ def prefer(*families: str) -> Callable[..., list[Chosen]]:
 def _kept(part: Lowered, families: Sequence[str]) -> Lowered:
     if not isinstance(part, Choice):
         return part
-    kept = tuple(call for call in part.alternatives if call.family in families)
+    kept = tuple(call for call in part.alternatives if {*call.families} <= {*families})
     return Choice(kept or part.alternatives)
 
 
@@ -249,7 +252,8 @@ def at_limit(direction: Literal["forward", "backward"], *, closer: int = 0) -> C
         left = iter(others.offsets)
         offsets = [pair[i] if i in pair else start + next(left) for i in range(len(buffers))]
         directions = [direction if i == found[0] else "apart" for i in range(len(overlaps))]
-        return memory.Plan(tuple(offsets), start + others.bytes, 0, tuple(directions), ())
+        peaks = _PLAN(buffers, overlaps, effort=0).peaks
+        return memory.Plan(tuple(offsets), start + others.bytes, 0, tuple(directions), peaks)
 
     return plan
 

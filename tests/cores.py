@@ -95,17 +95,19 @@ def _connected(draw: st.DrawFn) -> Case:
 
 
 @st.composite
-def _sum(draw: st.DrawFn) -> Case:
-    """ADD or SUB of 1200 elements and a few."""
+def _arithmetic(draw: st.DrawFn) -> Case:
+    """ADD, SUB or MUL of 1200 elements and a few."""
     shape = (draw(st.integers(1200, 1216)),)
     exponents = draw(st.tuples(*[st.floats(-7, 1)] * 3))
     scales = [float(np.float32(2.0**e)) for e in exponents]
     if draw(st.integers(0, 3)) == 0:
         scales[1] = scales[0]
+    kind = draw(st.sampled_from(["ADD", "SUB", "MUL", "MUL"]))
+    if kind == "MUL":
+        scales[2] = float(np.float32(scales[0] * scales[1] * 2.0 ** draw(st.floats(-1, 10))))
     zeros = draw(st.tuples(*[st.integers(-128, 127)] * 3))
     parts = zip("abo", scales, zeros, strict=True)
     first, second, out = (quantized(name, shape, "int8", *each) for name, *each in parts)
-    kind = draw(st.sampled_from(["ADD", "SUB"]))
     activation = draw(st.sampled_from(ACTIVATIONS))
     program = one_op(kind, (first, second), (out,), fused_activation_function=activation)
     return case(program, seed=draw(st.integers(0, 1 << 30)))
@@ -122,10 +124,59 @@ def _table(draw: st.DrawFn) -> Case:
     return case(program, seed=draw(st.integers(0, 1 << 30)))
 
 
+@st.composite
+def _pool(draw: st.DrawFn) -> Case:
+    """AVERAGE_POOL_2D or MAX_POOL_2D of up to 40 channels, windows of up to 400 elements."""
+    batch, channels = draw(st.integers(1, 2)), draw(st.integers(1, 40))
+    height, width = draw(st.sampled_from([(5, 6), (7, 1), (8, 9), (3, 4), (20, 20), (2, 150)]))
+    whole = (height, width)
+    kernel = draw(st.sampled_from([(2, 2), (3, 3), (1, 2), whole, whole]))
+    kernel = (min(kernel[0], height), min(kernel[1], width))
+    stride = 1 if kernel == whole else draw(st.sampled_from([1, 2]))
+    padding = draw(st.sampled_from(["VALID", "SAME"])) if kernel != whole else "VALID"
+    out = [-(-n // stride) for n in whole]
+    if padding == "VALID":
+        out = [(n - k) // stride + 1 for n, k in zip(whole, kernel, strict=True)]
+    quantization = 0.05, draw(st.integers(-128, 127))
+    program = one_op(
+        draw(st.sampled_from(["AVERAGE_POOL_2D", "MAX_POOL_2D"])),
+        (quantized("in", (batch, height, width, channels), "int8", *quantization),),
+        (quantized("out", (batch, *out, channels), "int8", *quantization),),
+        padding=padding,
+        stride_h=stride,
+        stride_w=stride,
+        filter_height=kernel[0],
+        filter_width=kernel[1],
+        fused_activation_function=draw(st.sampled_from(ACTIVATIONS)),
+    )
+    return case(program, seed=draw(st.integers(0, 1 << 30)))
+
+
+@st.composite
+def _reduction(draw: st.DrawFn) -> Case:
+    """MEAN, SUM, REDUCE_MAX or REDUCE_MIN of up to 40 channels and 400 elements."""
+    size = draw(st.sampled_from([(5, 6), (1, 3), (20, 20), (2, 150), (300, 1)]))
+    shape = (draw(st.integers(1, 2)), *size, draw(st.integers(1, 40)))
+    axes = draw(st.sampled_from([(1, 2), (1, 2), (1,), (2,), (3,), (1, 3), (0, 1, 2)]))
+    kind = draw(st.sampled_from(["MEAN", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"]))
+    source = quantized("in", shape, "int8", 0.05, draw(st.integers(-128, 127)))
+    out = tuple(1 if axis in axes else n for axis, n in enumerate(shape))
+    target = quantized("out", out, "int8", 0.05, source.zero_points[0])
+    if kind in ("MEAN", "SUM") and draw(st.booleans()):
+        scale = 0.05 * draw(st.sampled_from([0.3, 0.9, 10]))
+        target = quantized("out", out, "int8", scale, draw(st.integers(-128, 127)))
+    program = one_op(
+        kind, (source, constant("axes", np.asarray(axes), "int32")), (target,), keep_dims=True
+    )
+    return case(program, seed=draw(st.integers(0, 1 << 30)))
+
+
 KINDS: dict[str, st.SearchStrategy[Case]] = {
     "conv": _layer("CONV_2D"),
     "depthwise": _layer("DEPTHWISE_CONV_2D"),
     "connected": _connected(),
-    "sum": _sum(),
+    "arithmetic": _arithmetic(),
     "table": _table(),
+    "pool": _pool(),
+    "reduction": _reduction(),
 }

@@ -88,7 +88,7 @@ def from_plan(
     """The map of `plan`, made for `buffers`; `labels` are (layer, operator) of each step.
 
     A step after the last of `labels` has no call and is left out. A buffer is in place where it
-    shares bytes with one that is read last at the step where it is written.
+    shares bytes with an older one that is still read at the step where it is written.
     """
     end = len(labels) - 1
     placed = [
@@ -96,10 +96,11 @@ def from_plan(
         for buffer, offset in zip(buffers, plan.offsets, strict=True)
         if buffer.first <= end and buffer.size
     ]
-    dying: dict[int, list[MapBlock]] = {}
+    reading: dict[int, list[MapBlock]] = {}
     for block in placed:
-        dying.setdefault(block.last, []).append(block)
-    blocks = (_marked(block, dying.get(block.first, ())) for block in placed)
+        for step in range(block.first, block.last + 1):
+            reading.setdefault(step, []).append(block)
+    blocks = (_marked(block, reading[block.first]) for block in placed)
     live = [peak.bound for peak in plan.peaks]
     return MemoryMap(
         name=name,
@@ -113,11 +114,11 @@ def from_plan(
     )
 
 
-def _marked(block: MapBlock, dying: Sequence[MapBlock]) -> MapBlock:
-    """`block`, with the first of the buffers `dying` as it is written that it shares bytes with."""
-    for source in dying:
+def _marked(block: MapBlock, reading: Sequence[MapBlock]) -> MapBlock:
+    """`block`, with the first of the buffers there as it is written that it shares bytes with."""
+    for source in reading:
         low, high = _shared(source, block)
-        if low < high and (source.first, source.last) != (block.first, block.last):
+        if low < high and (source.first, source.last) < (block.first, block.last):
             return MapBlock(
                 block.label, block.offset, block.size, block.first, block.last, source.label
             )

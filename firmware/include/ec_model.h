@@ -78,8 +78,9 @@ ec_model_status_t ec_model_invoke(void);
 /* Where output `index` stands after ec_model_invoke. NULL as for ec_model_input. */
 const void *ec_model_output(uint32_t index);
 
-/* Called after operator `op` (0 to ec_model_info.op_count - 1, in order) of every invoke, for
- * profiling; NULL, as at the start: not called. */
+/* Called after operator `op` (0 to ec_model_info.op_count - 1) of every invoke, for profiling; NULL,
+ * as at the start: not called. Operators come in order; those that run in bands of rows take turns,
+ * once for each band. */
 typedef void (*ec_model_hook_t)(uint32_t op);
 extern ec_model_hook_t ec_model_hook;
 

@@ -8,30 +8,16 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "ec_conv_blocks.h"
 #include "ec_math.h"
 #include "ec_pairs.h"
-
-enum { EC_BLOCK = 4, EC_STEP_WORDS = 2, EC_BLOCK_WORDS = 16 };
-
-/* What ec_blocks works on. The assembly relies on the order. */
-typedef struct {
-    int8_t *out;            /* first pixel, next block */
-    ptrdiff_t second;       /* from there to the same channel of the second pixel */
-    const int8_t *out_end;  /* where `out` is after the last block */
-    const uint32_t *acts;
-    const uint32_t *acts_end;
-    int32_t steps;
-    int32_t rectified;
-    uint32_t limits[3];
-    const uint32_t *weights;
-} ec_blocks_t;
 
 #if defined(__ARM_FEATURE_DSP)
 
 /* Registers: r0 acts, r1 weights, r2 r3 a pair of either pixel, r12 lr the weights of two channels
  * each, r4 r5 sums of 256 P + Q (channels 1 and 0; first pixel, second pixel), r6 r7 of Q,
  * r8 r9 r10 r11 the same for channels 3 and 2. All are in use: the rest lies on the stack, in the
- * order of ec_blocks_t, with the address of the second step to take in the place of `steps`, and that
+ * order of ec_conv_blocks_t, with the address of the second step to take in the place of `steps`, and that
  * of the ending in the place of `rectified`.
  *
  * One step is 12 instructions for 16 products, and EC_STEP_BYTES long. */
@@ -91,7 +77,8 @@ typedef struct {
     "add sp, sp, #40\n\t"                      \
     "pop {r4-r11, pc}\n\t"
 
-__attribute__((naked, noinline)) static void ec_blocks(__attribute__((unused)) const ec_blocks_t *b)
+__attribute__((naked, noinline)) void ec_conv_blocks(
+    __attribute__((unused)) const ec_conv_blocks_t *b)
 {
     __asm__ volatile(
         "push {r4-r11, lr}\n\t"
@@ -148,7 +135,7 @@ __attribute__((naked, noinline)) static void ec_blocks(__attribute__((unused)) c
 
 #else
 
-static int8_t ec_result(const ec_blocks_t *b, int32_t sum, const uint32_t *scale)
+static int8_t ec_result(const ec_conv_blocks_t *b, int32_t sum, const uint32_t *scale)
 {
     int32_t x = ec_doubling_high_mul(sum, (int32_t)scale[0]) + (int32_t)scale[1];
     if (!b->rectified) {
@@ -162,7 +149,7 @@ static int8_t ec_result(const ec_blocks_t *b, int32_t sum, const uint32_t *scale
 }
 
 /* Channels 0 and 1 of a block (`at` = 0), or 2 and 3 (1), of both pixels. */
-static void ec_two_channels(const ec_blocks_t *b, const uint32_t *weights, int8_t *first,
+static void ec_two_channels(const ec_conv_blocks_t *b, const uint32_t *weights, int8_t *first,
                             int32_t at)
 {
     const uint32_t *acts = b->acts;
@@ -188,13 +175,13 @@ static void ec_two_channels(const ec_blocks_t *b, const uint32_t *weights, int8_
     const uint32_t *scale = words - at + 6 * at;
     int8_t *second = first + b->second + 2 * at;
     first += 2 * at;
-    first[0] = ec_result(b, (int32_t)q0, scale);
-    first[1] = ec_result(b, (int32_t)(s0 - q0) >> 8, scale + 3);
     second[0] = ec_result(b, (int32_t)q1, scale);
     second[1] = ec_result(b, (int32_t)(s1 - q1) >> 8, scale + 3);
+    first[0] = ec_result(b, (int32_t)q0, scale);
+    first[1] = ec_result(b, (int32_t)(s0 - q0) >> 8, scale + 3);
 }
 
-static void ec_blocks(const ec_blocks_t *b)
+void ec_conv_blocks(const ec_conv_blocks_t *b)
 {
     const uint32_t *weights = b->weights;
     for (int8_t *out = b->out; out != b->out_end; out += EC_BLOCK) {
@@ -378,10 +365,10 @@ static const int8_t *ec_window(const ec_conv_pairs_t *p, const int8_t *in, ec_st
     return rows + column;
 }
 
-/* The channels that fill no block, of both pixels. */
-static void ec_last_channels(const ec_conv_pairs_t *p, ec_blocks_t b, int32_t rest)
+/* The `rest` channels behind `whole` blocks, of both pixels. */
+static void ec_last_channels(const ec_conv_pairs_t *p, ec_conv_blocks_t b, int32_t whole,
+                             int32_t rest)
 {
-    const int32_t whole = p->shape.out_channels / EC_BLOCK;
     int8_t *first = b.out + (ptrdiff_t)whole * EC_BLOCK;
     int8_t *second = first + b.second;
     int8_t last[2 * EC_BLOCK];
@@ -389,19 +376,21 @@ static void ec_last_channels(const ec_conv_pairs_t *p, ec_blocks_t b, int32_t re
     b.second = EC_BLOCK;
     b.out_end = last + EC_BLOCK;
     b.weights += (EC_BLOCK_WORDS + (ptrdiff_t)EC_STEP_WORDS * p->steps) * whole;
-    ec_blocks(&b);
+    ec_conv_blocks(&b);
     for (int32_t i = 0; i < rest; ++i) {
         second[i] = last[EC_BLOCK + i];
         first[i] = last[i];
     }
 }
 
-void ec_conv_pairs_s8(const ec_conv_pairs_t *p, const int8_t *in, int8_t *out, void *scratch)
+/* The `channels` output channels that `weights` are for; the first is `out`. */
+static void ec_channels(const ec_conv_pairs_t *p, const uint32_t *weights, int32_t channels,
+                        const int8_t *in, int8_t *out, void *scratch)
 {
     const ec_conv_shape_t *s = &p->shape;
     const int32_t pixels = ec_conv_pixels(s);
     const int32_t pairs = (pixels + 1) / 2;
-    const int32_t rest = s->out_channels % EC_BLOCK;
+    const int32_t rest = channels % EC_BLOCK;
     const int32_t row_step =
         p->staged_row ? p->staged_row : s->dilation_height * s->in_width * s->in_channels;
     uint32_t *const acts = scratch;
@@ -409,13 +398,13 @@ void ec_conv_pairs_s8(const ec_conv_pairs_t *p, const int8_t *in, int8_t *out, v
         .rows = (int8_t *)(acts + (ptrdiff_t)EC_STEP_WORDS * p->steps),
         .lines = {-1, -1},
     };
-    ec_blocks_t b = {
+    ec_conv_blocks_t b = {
         .acts = acts,
         .acts_end = acts + (ptrdiff_t)EC_STEP_WORDS * p->steps,
         .steps = p->steps,
         .rectified = p->rectified,
         .limits = {p->limits[0], p->limits[1], p->limits[2]},
-        .weights = p->weights,
+        .weights = weights,
     };
     ec_fill(staged.rows, p->in_zero, p->staged_row * s->kernel_height * (1 + s->out_width % 2));
     for (int32_t count = 0; count < pairs; ++count) {
@@ -426,8 +415,29 @@ void ec_conv_pairs_s8(const ec_conv_pairs_t *p, const int8_t *in, int8_t *out, v
         ec_expand_windows(p, first, second, row_step, acts);
         b.out = out + (ptrdiff_t)pixel * s->out_channels;
         b.second = (ptrdiff_t)(last - pixel) * s->out_channels;
-        b.out_end = b.out + (s->out_channels - rest);
-        if (b.out != b.out_end) ec_blocks(&b);
-        if (rest > 0) ec_last_channels(p, b, rest);
+        b.out_end = b.out + (channels - rest);
+        if (b.out != b.out_end) ec_conv_blocks(&b);
+        if (rest > 0) ec_last_channels(p, b, channels / EC_BLOCK, rest);
+    }
+}
+
+void ec_conv_pairs_s8(const ec_conv_pairs_t *p, const int8_t *in, int8_t *out, void *scratch)
+{
+    ec_channels(p, p->weights, p->shape.out_channels, in, out, scratch);
+}
+
+void ec_conv_pairs_packed_s8(const ec_conv_pairs_packed_t *p, const int8_t *in, int8_t *out,
+                             void *scratch)
+{
+    const int32_t block = EC_BLOCK_WORDS + EC_STEP_WORDS * p->conv.steps;
+    uint32_t *const weights = scratch;
+    uint32_t *const rest = weights + (ptrdiff_t)block * p->part;
+    ec_unpack_t unpack = p->unpack;
+    for (int32_t left = p->conv.shape.out_channels; left > 0; left -= EC_BLOCK * p->part) {
+        const int32_t channels = left < EC_BLOCK * p->part ? left : EC_BLOCK * p->part;
+        unpack.blocks = (channels + EC_BLOCK - 1) / EC_BLOCK;
+        unpack.packed = ec_unpack(&unpack, weights);
+        ec_channels(&p->conv, weights, channels, in, out, rest);
+        out += channels;
     }
 }

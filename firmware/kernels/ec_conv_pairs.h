@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "ec_conv_shape.h"
+#include "ec_unpack.h"
 
 /* A window (what one output pixel sees) is taken in runs of `run` elements that lie side by side in
  * the input: one per kernel row, or with dilated columns (`runs_per_row` = kernel_width) one per
@@ -53,5 +54,17 @@ typedef struct {
 } ec_conv_pairs_t;
 
 void ec_conv_pairs_s8(const ec_conv_pairs_t *p, const int8_t *in, int8_t *out, void *scratch);
+
+/* The same with packed weights, of which `part` blocks at a time are unpacked to the front of the
+ * scratch; `conv` has no weights. All pixels are made for those channels, then for the next ones: the
+ * output may not lie over the input. The scratch has room for `part` unpacked blocks more. */
+typedef struct {
+    ec_conv_pairs_t conv;
+    int32_t part;
+    ec_unpack_t unpack;
+} ec_conv_pairs_packed_t;
+
+void ec_conv_pairs_packed_s8(const ec_conv_pairs_packed_t *p, const int8_t *in, int8_t *out,
+                             void *scratch);
 
 #endif

@@ -48,6 +48,18 @@ EC_INLINE int8_t mul_one(const ec_mul_s8_t *p, int8_t x, int8_t y)
     return (int8_t)ec_clamp(value + p->offset, p->low, p->high);
 }
 
+/* The same, for the signs as in `scaled`; before it is clamped. */
+EC_INLINE int32_t mul_right(const ec_mul_right_s8_t *p, int8_t x, int8_t y)
+{
+    const int32_t twice = (x + p->offset1) * (y + y + p->offset2);
+    return (high_mul_add(twice, p->multiplier, p->rounding) + (twice >> 31)) >> p->shift;
+}
+
+EC_INLINE int8_t mul_right_one(const ec_mul_right_s8_t *p, int8_t x, int8_t y)
+{
+    return (int8_t)ec_clamp(mul_right(p, x, y), p->low, p->high);
+}
+
 /* TFLM reference_ops::BroadcastPrelu4DSlow */
 EC_INLINE int8_t prelu_one(const ec_prelu_s8_t *p, int8_t x, int8_t y)
 {
@@ -66,9 +78,36 @@ void ec_add_s8(const ec_add_s8_t *p, const int8_t *in1, const int8_t *in2, int8_
     add_all(p, in1, in2, out);
 }
 
+void ec_mul_right_s8(const ec_mul_right_s8_t *p, const int8_t *in1, const int8_t *in2, int8_t *out)
+{
+    mul_all(p, in1, in2, out);
+}
+
 EC_ELEMENTWISE_DEFINE_BROADCAST(ec_add_s8, add_one, ec_add_s8_t, int8_t, int8_t, int8_t)
 #else
+void ec_mul_right_s8(const ec_mul_right_s8_t *p, const int8_t *in1, const int8_t *in2, int8_t *out)
+{
+    const ec_mul_right_s8_t each = *p;
+    const int8_t *const end = out + each.count;
+    if (each.low == INT8_MIN && each.high == INT8_MAX) {
+        const int8_t *const last = out + (each.count & ~3u);
+        while (out != last) {
+            EC_UNROLL for (int32_t i = 0; i < 4; i++) {
+                out[i] = (int8_t)ec_saturate_s8(mul_right(&each, in1[i], in2[i]));
+            }
+            in1 += 4;
+            in2 += 4;
+            out += 4;
+        }
+    }
+    while (out != end) {
+        *out++ = mul_right_one(&each, *in1++, *in2++);
+    }
+}
+
 EC_ELEMENTWISE_DEFINE(ec_add_s8, add_one, ec_add_s8_t, int8_t, int8_t, int8_t)
 #endif
 EC_ELEMENTWISE_DEFINE(ec_mul_s8, mul_one, ec_mul_s8_t, int8_t, int8_t, int8_t)
+EC_ELEMENTWISE_DEFINE_BROADCAST(ec_mul_right_s8, mul_right_one, ec_mul_right_s8_t, int8_t, int8_t,
+                                int8_t)
 EC_ELEMENTWISE_DEFINE(ec_prelu_s8, prelu_one, ec_prelu_s8_t, int8_t, int8_t, int8_t)

@@ -37,6 +37,20 @@ typedef struct {
     int32_t high;
 } ec_mul_s8_t;
 
+/* The same for a factor below 1/2: (x + offset1) * (2 * y + offset2), where offset2 is twice that of
+ * the input, times multiplier * 2^(-32 - shift), with 1 <= shift <= 22; `rounding` is half of 2^shift
+ * plus the output's zero point times 2^shift (ec_rounding_of). */
+typedef struct {
+    uint32_t count;
+    int32_t offset1;
+    int32_t offset2;
+    int32_t multiplier;
+    int32_t rounding;
+    int32_t shift;
+    int32_t low;
+    int32_t high;
+} ec_mul_right_s8_t;
+
 /* x + offset1 scaled by the first factor, or where it is negative (x + offset1) * (y + offset2)
  * by the second. */
 typedef struct {
@@ -52,6 +66,7 @@ typedef struct {
 
 EC_ELEMENTWISE_DECLARE(ec_add_s8, ec_add_s8_t, int8_t, int8_t, int8_t);
 EC_ELEMENTWISE_DECLARE(ec_mul_s8, ec_mul_s8_t, int8_t, int8_t, int8_t);
+EC_ELEMENTWISE_DECLARE(ec_mul_right_s8, ec_mul_right_s8_t, int8_t, int8_t, int8_t);
 EC_ELEMENTWISE_DECLARE(ec_prelu_s8, ec_prelu_s8_t, int8_t, int8_t, int8_t);
 
 #endif

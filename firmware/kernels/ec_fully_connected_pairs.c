@@ -10,6 +10,7 @@
 
 #include "ec_math.h"
 #include "ec_pairs.h"
+#include "ec_unpack.h"
 
 enum { EC_BLOCK = 8, EC_STEP_WORDS = 4, EC_BLOCK_WORDS = 8 };
 
@@ -24,6 +25,7 @@ typedef struct {
     const uint32_t *scales;
     int32_t scale_bytes; /* from one output's to the next one's */
     uint32_t limits[3];
+    uint32_t *unpacked; /* for a block of packed weights */
 } ec_blocks_t;
 
 #if defined(__ARM_FEATURE_DSP)
@@ -174,11 +176,55 @@ static void ec_expand(const int8_t *from, int32_t count, uint32_t *to)
     }
 }
 
-void ec_fully_connected_pairs_s8(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_t *out,
-                                 void *scratch)
+/* All outputs of a row whose inputs are expanded. */
+static void ec_row(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *out)
 {
     const int32_t rest = p->outputs % EC_BLOCK;
     const int32_t whole = p->outputs - rest;
+    b->out = out;
+    b->out_end = out + whole;
+    b->weights = p->weights;
+    b->scales = p->scales;
+    if (whole > 0) ec_blocks(b);
+    if (rest > 0) {
+        int8_t last[EC_BLOCK];
+        b->out = last;
+        b->out_end = last + EC_BLOCK;
+        b->weights += (EC_BLOCK_WORDS + (ptrdiff_t)EC_STEP_WORDS * p->steps) * (whole / EC_BLOCK);
+        b->scales += (ptrdiff_t)whole * p->scale_step;
+        ec_blocks(b);
+        memcpy(out + whole, last, (uint32_t)rest);
+    }
+}
+
+/* The same, block after block unpacked behind the inputs. */
+static void ec_packed_row(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *out)
+{
+    const int32_t words = EC_STEP_WORDS * p->steps;
+    const uint32_t *from = p->weights;
+    uint32_t *const unpacked = b->unpacked;
+    b->weights = unpacked;
+    b->scales = p->scales;
+    for (int32_t left = p->outputs; left > 0; left -= EC_BLOCK) {
+        int8_t last[EC_BLOCK];
+        memcpy(unpacked, from, EC_BLOCK_WORDS * sizeof(*from));
+        from += EC_BLOCK_WORDS;
+        ec_unpack_words(from, p->bits, words, unpacked + EC_BLOCK_WORDS);
+        from += ec_packed_words(words, p->bits);
+        b->out = left < EC_BLOCK ? last : out;
+        b->out_end = b->out + EC_BLOCK;
+        ec_blocks(b);
+        if (left < EC_BLOCK) {
+            memcpy(out, last, (uint32_t)left);
+        }
+        out += EC_BLOCK;
+        b->scales += (ptrdiff_t)EC_BLOCK * p->scale_step;
+    }
+}
+
+static void ec_rows(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_t *out, void *scratch,
+                    void (*row)(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *out))
+{
     uint32_t *const acts = scratch;
     ec_blocks_t b = {
         .acts = acts,
@@ -186,24 +232,24 @@ void ec_fully_connected_pairs_s8(const ec_fully_connected_pairs_t *p, const int8
         .steps = p->steps,
         .scale_bytes = p->scale_step * (int32_t)sizeof(*p->scales),
         .limits = {p->limits[0], p->limits[1], p->limits[2]},
+        .unpacked = acts + p->steps,
     };
     for (int32_t batch = 0; batch < p->batches; ++batch) {
         ec_expand(in, p->inputs, acts);
-        b.out = out;
-        b.out_end = out + whole;
-        b.weights = p->weights;
-        b.scales = p->scales;
-        if (whole > 0) ec_blocks(&b);
-        if (rest > 0) {
-            int8_t last[EC_BLOCK];
-            b.out = last;
-            b.out_end = last + EC_BLOCK;
-            b.weights += (EC_BLOCK_WORDS + (ptrdiff_t)EC_STEP_WORDS * p->steps) * (whole / EC_BLOCK);
-            b.scales += (ptrdiff_t)whole * p->scale_step;
-            ec_blocks(&b);
-            memcpy(out + whole, last, (uint32_t)rest);
-        }
+        row(p, &b, out);
         in += p->inputs;
         out += p->outputs;
     }
+}
+
+void ec_fully_connected_pairs_s8(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_t *out,
+                                 void *scratch)
+{
+    ec_rows(p, in, out, scratch, ec_row);
+}
+
+void ec_fully_connected_pairs_packed_s8(const ec_fully_connected_pairs_t *p, const int8_t *in,
+                                        int8_t *out, void *scratch)
+{
+    ec_rows(p, in, out, scratch, ec_packed_row);
 }

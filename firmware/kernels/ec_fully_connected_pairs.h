@@ -17,6 +17,9 @@
  * A product with such a word adds 256 * P + Q, with its even bytes Q alone: both are exact where
  * -2^23 <= P < 2^23.
  *
+ * ec_fully_connected_pairs_packed_s8 has in each block those of all steps packed, `bits` per weight
+ * (ec_unpack.h).
+ *
  * `scales` is multiplier, rounding, right: the factor is multiplier * 2^(-31 - right) and rounding =
  * (2 * (out_zero + 128) + 1) << (right - 1). Output c has those at c * scale_step: 3, with zeros for
  * the missing outputs of the last block; or 0, the same for all.
@@ -24,7 +27,8 @@
  * The bound above, |Q| < 2^30, 1 <= right <= 22, and results that fit int16 before they are saturated
  * are for the caller to guarantee, whatever the input. `limits` is as for ec_conv_pairs_t.
  *
- * Scratch, in bytes: 4 * steps. A row of inputs is read before its outputs are written.
+ * Scratch, in bytes: 4 * steps, and for packed weights 32 + 16 * steps more. A row of inputs is read
+ * before its outputs are written.
  */
 typedef struct {
     int32_t batches;
@@ -33,11 +37,15 @@ typedef struct {
     int32_t steps;
     int32_t scale_step;
     uint32_t limits[3];
+    int32_t bits;
     const uint32_t *weights;
     const uint32_t *scales;
 } ec_fully_connected_pairs_t;
 
 void ec_fully_connected_pairs_s8(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_t *out,
                                  void *scratch);
+
+void ec_fully_connected_pairs_packed_s8(const ec_fully_connected_pairs_t *p, const int8_t *in,
+                                        int8_t *out, void *scratch);
 
 #endif

@@ -41,6 +41,9 @@
 /* A function that must become part of its caller, where constant arguments choose its form. */
 #define EC_INLINE static inline __attribute__((always_inline))
 
+/* Of functions that run a few times an inference: compiled for size. */
+#define EC_COLD __attribute__((cold))
+
 /* The loop that follows runs at most four times and becomes straight code. */
 #define EC_UNROLL _Pragma("GCC unroll 4")
 

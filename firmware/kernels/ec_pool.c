@@ -1,78 +1,95 @@
+/* Bits: TFLM reference_integer_ops::AveragePool and MaxPool. */
 #include "ec_pool.h"
 
+#include <string.h>
+
+#include "ec_lanes.h"
 #include "ec_math.h"
 
-/* Reduces `lanes` (1 or 4) channels of a window, in sight of `in`, to as many values. */
-typedef void (*ec_pool_cell_t)(const ec_part_t *part, const void *in, int32_t lanes,
-                               int32_t result[4]);
+/* Reduces `lanes` channels of a window, which begins at `in`, to as many values at `out`. */
+typedef void (*ec_pool_cell_t)(const ec_pool_t *p, const ec_part_t *part, const void *in, void *out,
+                               int32_t lanes);
 
-/* acc / count, halves away from zero (TFLM AveragePool). */
-static int32_t ec_pool_mean(int32_t acc, int32_t count)
+static ec_field_t ec_pool_field(const ec_part_t *part)
 {
-    return (acc > 0 ? acc + count / 2 : acc - count / 2) / count;
+    return ec_field(part->rows, part->row, part->columns, part->channels);
 }
 
-#define EC_POOL_CELLS(type, suffix, lowest)                                                        \
-    static void ec_pool_average_##suffix(const ec_part_t *part, const void *in, int32_t lanes,     \
-                                         int32_t result[4])                                        \
-    {                                                                                              \
-        const int32_t count = part->rows * part->columns;                                          \
-        int32_t a = 0, b = 0, c = 0, d = 0;                                                        \
-        const int32_t end = part->columns * part->channels;                                        \
-        for (int32_t y = 0; y < part->rows; y++) {                                                 \
-            const type *x = (const type *)in + y * part->row;                                      \
-            if (lanes == 1) {                                                                      \
-                for (int32_t i = 0; i < end; i += part->channels) {                                \
-                    a += x[i];                                                                     \
-                }                                                                                  \
-                continue;                                                                          \
-            }                                                                                      \
-            for (int32_t i = 0; i < end; i += part->channels) {                                    \
-                a += x[i];                                                                         \
-                b += x[i + 1];                                                                     \
-                c += x[i + 2];                                                                     \
-                d += x[i + 3];                                                                     \
-            }                                                                                      \
-        }                                                                                          \
-        result[0] = ec_pool_mean(a, count);                                                        \
-        if (lanes > 1) {                                                                           \
-            result[1] = ec_pool_mean(b, count);                                                    \
-            result[2] = ec_pool_mean(c, count);                                                    \
-            result[3] = ec_pool_mean(d, count);                                                    \
-        }                                                                                          \
-    }                                                                                              \
-                                                                                                   \
-    static void ec_pool_max_##suffix(const ec_part_t *part, const void *in, int32_t lanes,         \
-                                     int32_t result[4])                                            \
-    {                                                                                              \
-        int32_t a = lowest, b = lowest, c = lowest, d = lowest;                                    \
-        const int32_t end = part->columns * part->channels;                                        \
-        for (int32_t y = 0; y < part->rows; y++) {                                                 \
-            const type *x = (const type *)in + y * part->row;                                      \
-            if (lanes == 1) {                                                                      \
-                for (int32_t i = 0; i < end; i += part->channels) {                                \
-                    a = x[i] > a ? x[i] : a;                                                       \
-                }                                                                                  \
-                continue;                                                                          \
-            }                                                                                      \
-            for (int32_t i = 0; i < end; i += part->channels) {                                    \
-                a = x[i] > a ? x[i] : a;                                                           \
-                b = x[i + 1] > b ? x[i + 1] : b;                                                   \
-                c = x[i + 2] > c ? x[i + 2] : c;                                                   \
-                d = x[i + 3] > d ? x[i + 3] : d;                                                   \
-            }                                                                                      \
-        }                                                                                          \
-        result[0] = a;                                                                             \
-        result[1] = b;                                                                             \
-        result[2] = c;                                                                             \
-        result[3] = d;                                                                             \
+static EC_COLD void ec_pool_average_s8(const ec_pool_t *p, const ec_part_t *part, const void *in, void *out,
+                               int32_t lanes)
+{
+    const ec_field_t field = ec_pool_field(part);
+    const int32_t count = part->rows * part->columns;
+    int32_t sums[EC_LANES] = {0};
+    ec_lanes_add(&field, in, lanes, sums);
+    int8_t *to = out;
+    for (int32_t k = 0; k < lanes; k++) {
+        to[k] = (int8_t)ec_clamp(ec_pool_mean(sums[k], count), p->low, p->high);
     }
+}
 
-EC_POOL_CELLS(int8_t, s8, INT8_MIN)
-EC_POOL_CELLS(int16_t, s16, INT16_MIN)
+static void ec_pool_max_s8(const ec_pool_t *p, const ec_part_t *part, const void *in, void *out,
+                           int32_t lanes)
+{
+    const ec_field_t field = ec_pool_field(part);
+    int8_t most[EC_LANES];
+    ec_lanes_most(&field, in, lanes, most);
+    if (p->low != INT8_MIN || p->high != INT8_MAX) {
+        for (int32_t k = 0; k < lanes; k++) {
+            most[k] = (int8_t)ec_clamp(most[k], p->low, p->high);
+        }
+    }
+    memcpy(out, most, (uint32_t)lanes);
+}
+
+/* One channel, or four, of int16. */
+static void ec_pool_average_s16(const ec_pool_t *p, const ec_part_t *part, const void *in, void *out,
+                                int32_t lanes)
+{
+    const int32_t count = part->rows * part->columns;
+    const int32_t end = part->columns * part->channels;
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    for (int32_t y = 0; y < part->rows; y++) {
+        const int16_t *x = (const int16_t *)in + y * part->row;
+        for (int32_t i = 0; i < end; i += part->channels) {
+            a += x[i];
+            if (lanes > 1) {
+                b += x[i + 1];
+                c += x[i + 2];
+                d += x[i + 3];
+            }
+        }
+    }
+    const int32_t sums[4] = {a, b, c, d};
+    for (int32_t k = 0; k < lanes; k++) {
+        ((int16_t *)out)[k] = (int16_t)ec_clamp(ec_pool_mean(sums[k], count), p->low, p->high);
+    }
+}
+
+static void ec_pool_max_s16(const ec_pool_t *p, const ec_part_t *part, const void *in, void *out,
+                            int32_t lanes)
+{
+    const int32_t end = part->columns * part->channels;
+    int32_t a = INT16_MIN, b = a, c = a, d = a;
+    for (int32_t y = 0; y < part->rows; y++) {
+        const int16_t *x = (const int16_t *)in + y * part->row;
+        for (int32_t i = 0; i < end; i += part->channels) {
+            a = x[i] > a ? x[i] : a;
+            if (lanes > 1) {
+                b = x[i + 1] > b ? x[i + 1] : b;
+                c = x[i + 2] > c ? x[i + 2] : c;
+                d = x[i + 3] > d ? x[i + 3] : d;
+            }
+        }
+    }
+    const int32_t most[4] = {a, b, c, d};
+    for (int32_t k = 0; k < lanes; k++) {
+        ((int16_t *)out)[k] = (int16_t)ec_clamp(most[k], p->low, p->high);
+    }
+}
 
 /* Every window, in order or in reverse, with `cell`; elements of `width` bytes. */
-static void ec_pool_walk(const ec_pool_t *p, const void *in, void *out, int32_t width,
+static EC_COLD void ec_pool_walk(const ec_pool_t *p, const void *in, void *out, int32_t width,
                          ec_pool_cell_t cell)
 {
     const ec_window_t *w = &p->window;
@@ -82,18 +99,11 @@ static void ec_pool_walk(const ec_pool_t *p, const void *in, void *out, int32_t 
             const ec_part_t part = ec_window_part(w, p->reverse ? rows - 1 - i : i,
                                                   p->reverse ? w->out_width - 1 - j : j);
             for (int32_t done = 0, lanes; done < w->channels; done += lanes) {
-                lanes = ec_window_lanes(w->channels - done);
+                lanes = width == 1 ? ec_lanes(w->channels - done)
+                                   : ec_window_lanes(w->channels - done);
                 const int32_t channel = p->reverse ? w->channels - done - lanes : done;
-                int32_t result[4];
-                cell(&part, (const uint8_t *)in + (part.in + channel) * width, lanes, result);
-                for (int32_t k = 0; k < lanes; k++) {
-                    const int32_t value = ec_clamp(result[k], p->low, p->high);
-                    if (width == 1) {
-                        ((int8_t *)out)[part.out + channel + k] = (int8_t)value;
-                    } else {
-                        ((int16_t *)out)[part.out + channel + k] = (int16_t)value;
-                    }
-                }
+                cell(p, &part, (const uint8_t *)in + (part.in + channel) * width,
+                     (uint8_t *)out + (part.out + channel) * width, lanes);
             }
         }
     }

@@ -2,46 +2,48 @@
 
 #include <stddef.h>
 
+#include "ec_lanes.h"
 #include "ec_math.h"
 
-/* Reduces to `lanes` (1 or 4) neighbouring outputs, the first of which begins at `in`. */
+/* Reduces to `lanes` neighbouring outputs, the first of which begins at `in`. */
 typedef void (*ec_reduce_cell_t)(const ec_axes_t *axes, const void *in, int32_t lanes,
-                                 int32_t result[4]);
+                                 int32_t result[EC_LANES]);
 
-#define EC_REDUCE_SUM(type, suffix)                                                                \
-    static void ec_reduce_add_##suffix(const ec_axes_t *axes, const void *in, int32_t lanes,       \
-                                       int32_t result[4])                                          \
-    {                                                                                              \
-        const int32_t *last = axes->gone + 2 * (axes->gone_rank - 1);                              \
-        int32_t a = 0, b = 0, c = 0, d = 0;                                                        \
-        const int32_t end = last[0] * last[1];                                                     \
-        ec_place_t place = {{0}, 0};                                                               \
-        do {                                                                                       \
-            const type *x = (const type *)in + place.offset;                                       \
-            if (lanes == 1) {                                                                      \
-                for (int32_t i = 0; i < end; i += last[1]) {                                       \
-                    a += x[i];                                                                     \
-                }                                                                                  \
-                continue;                                                                          \
-            }                                                                                      \
-            for (int32_t i = 0; i < end; i += last[1]) {                                           \
-                a += x[i];                                                                         \
-                b += x[i + 1];                                                                     \
-                c += x[i + 2];                                                                     \
-                d += x[i + 3];                                                                     \
-            }                                                                                      \
-        } while (ec_axes_next(axes->gone, axes->gone_rank, &place));                               \
-        result[0] = a;                                                                             \
-        result[1] = b;                                                                             \
-        result[2] = c;                                                                             \
-        result[3] = d;                                                                             \
+static void ec_reduce_add_s8(const ec_axes_t *axes, const void *in, int32_t lanes,
+                             int32_t result[EC_LANES])
+{
+    const int32_t *last = axes->gone + 2 * (axes->gone_rank - 1);
+    const ec_field_t field = {1, 0, last[0], last[1]};
+    ec_place_t place = {{0}, 0};
+    for (int32_t k = 0; k < lanes; k++) {
+        result[k] = 0;
     }
+    do {
+        ec_lanes_add(&field, (const int8_t *)in + place.offset, lanes, result);
+    } while (ec_axes_next(axes->gone, axes->gone_rank, &place));
+}
 
-EC_REDUCE_SUM(int8_t, s8)
-EC_REDUCE_SUM(int16_t, s16)
+static void ec_reduce_add_s16(const ec_axes_t *axes, const void *in, int32_t lanes,
+                              int32_t result[EC_LANES])
+{
+    const int32_t *last = axes->gone + 2 * (axes->gone_rank - 1);
+    const int32_t end = last[0] * last[1];
+    for (int32_t k = 0; k < lanes; k++) {
+        ec_place_t place = {{0}, 0};
+        int32_t sum = 0;
+        do {
+            const int16_t *x = (const int16_t *)in + place.offset + k;
+            for (int32_t i = 0; i < end; i += last[1]) {
+                sum += x[i];
+            }
+        } while (ec_axes_next(axes->gone, axes->gone_rank, &place));
+        result[k] = sum;
+    }
+}
 
 #define EC_REDUCE_PICK(name, compare, start)                                                       \
-    static void name(const ec_axes_t *axes, const void *in, int32_t lanes, int32_t result[4])      \
+    static void name(const ec_axes_t *axes, const void *in, int32_t lanes,                         \
+                     int32_t result[EC_LANES])                                                      \
     {                                                                                              \
         const int32_t *last = axes->gone + 2 * (axes->gone_rank - 1);                              \
         for (int32_t k = 0; k < lanes; k++) {                                                      \
@@ -61,7 +63,7 @@ EC_REDUCE_SUM(int16_t, s16)
 EC_REDUCE_PICK(ec_reduce_most_s8, >, INT8_MIN)
 EC_REDUCE_PICK(ec_reduce_least_s8, <, INT8_MAX)
 
-static void ec_reduce_store(const ec_reduce_t *p, const int32_t result[4], int32_t lanes,
+static void ec_reduce_store(const ec_reduce_t *p, const int32_t result[EC_LANES], int32_t lanes,
                             int32_t width, void *out, int32_t at)
 {
     for (int32_t k = 0; k < lanes; k++) {
@@ -87,8 +89,8 @@ static void ec_reduce_walk(const ec_axes_t *axes, const ec_reduce_t *p, const vo
     int32_t at = 0;
     do {
         for (int32_t i = 0, lanes; i < last[0]; i += lanes) {
-            lanes = last[1] == 1 && last[0] - i >= 4 ? 4 : 1;
-            int32_t result[4];
+            lanes = last[1] == 1 ? ec_lanes(last[0] - i) : 1;
+            int32_t result[EC_LANES];
             const int32_t from = place.offset + i * last[1];
             cell(axes, (const uint8_t *)in + from * width, lanes, result);
             ec_reduce_store(p, result, lanes, width, out, at);

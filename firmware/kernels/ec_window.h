@@ -49,6 +49,12 @@ static inline ec_part_t ec_window_part(const ec_window_t *w, int32_t out_row, in
     return part;
 }
 
+/* acc / count, halves away from zero (TFLM AveragePool). */
+static inline int32_t ec_pool_mean(int32_t acc, int32_t count)
+{
+    return (acc > 0 ? acc + count / 2 : acc - count / 2) / count;
+}
+
 /* How many channels are taken together when `left` are to do: 4, or 1. */
 static inline int32_t ec_window_lanes(int32_t left) { return left >= 4 ? 4 : 1; }
 

@@ -8,15 +8,10 @@
 
 #include <stddef.h>
 
+#include "ec_assembly.h"
 #include "ec_math.h"
 
 #if defined(__ARM_FEATURE_DSP)
-
-#define EC_FUNCTION(name)                                             \
-    ".section .text." #name ", \"ax\", %progbits\n.balign 4\n"       \
-    ".global " #name "\n.thumb_func\n.type " #name ", %function\n"   \
-    #name ":\n"
-#define EC_END(name) ".size " #name ", . - " #name "\n"
 
 __asm__(".syntax unified\n");
 
@@ -93,8 +88,9 @@ __asm__(
     "    pop {r4-r11, pc}\n"
     EC_END(ec_winograd_weights));
 
-/* r0..r3 the rows; r4..r7 a word of each; r8..r11 a column; r12 where it goes; lr the block. On the
- * stack: the column of place 0, pixels left, bytes of a pixel, the end of this pixel in r0. */
+/* r0..r3 the rows; r4..r7 a word of each; r8..r11 a column; r12 where it goes; lr the step to the
+ * next place. On the stack: the column of place 0, pixels left, bytes of a pixel, the end of this
+ * pixel in r0. */
 __asm__(
     ".macro ec_winograd_column turn\n"
     "    sxtb16 r10, r6, ror #\\turn\n"
@@ -111,7 +107,7 @@ __asm__(
     EC_FUNCTION(ec_winograd_columns)
     "    push {r4-r11, lr}\n"
     "    ldr lr, [sp, #36]\n"
-    "    lsl lr, lr, #2\n"
+    "    lsl lr, lr, #4\n"          /* from place to place */
     "    mov r4, r1\n"
     "    mov r5, r2\n"
     "    lsl r6, r3, #2\n"
@@ -141,7 +137,8 @@ __asm__(
     "    pop {r4-r11, pc}\n"
     EC_END(ec_winograd_columns));
 
-/* r0 edges, r1 v, r2 places left, r3 the block; the rest values: two rows of a tile at a time. */
+/* r0 edges, r1 v, r2 places left, r3 the step to the next place; the rest values: two rows of a
+ * tile at a time. */
 __asm__(
     /* One position of both tiles, for two rows: a op b and c op d, then e op f and g op h. */
     ".macro ec_winograd_v2 op, a, b, c, d, e, f, g, h, at\n"
@@ -166,7 +163,7 @@ __asm__(
     ".endm\n"
     EC_FUNCTION(ec_winograd_tiles)
     "    push {r4-r11, lr}\n"
-    "    lsl r3, r3, #2\n"
+    "    lsl r3, r3, #4\n"
     "1:  ec_winograd_v 0, 0\n"
     "    ec_winograd_v 8, 64\n"
     "    add r0, r3\n"
@@ -393,8 +390,8 @@ void ec_winograd_weights(const uint32_t *weights, uint32_t *u, int32_t places)
     }
 }
 
-void ec_winograd_columns(const int8_t *const rows[4], uint32_t *edges, int32_t width, int32_t words,
-                         int32_t block)
+void ec_winograd_columns(const int8_t *const *rows, uint32_t *edges, int32_t width, int32_t words,
+                         int32_t columns)
 {
     for (int32_t x = 0; x < width; ++x) {
         uint32_t *to = edges + x * EC_WINOGRAD_EDGE_WORDS;
@@ -408,12 +405,12 @@ void ec_winograd_columns(const int8_t *const rows[4], uint32_t *edges, int32_t w
             to[1] = ec_pair_add(d[1], d[2]);
             to[2] = ec_pair_sub(d[2], d[1]);
             to[3] = ec_pair_sub(d[1], d[3]);
-            to += block;
+            to += columns * EC_WINOGRAD_EDGE_WORDS;
         }
     }
 }
 
-void ec_winograd_tiles(const uint32_t *edges, uint32_t *v, int32_t places, int32_t block)
+void ec_winograd_tiles(const uint32_t *edges, uint32_t *v, int32_t places, int32_t columns)
 {
     for (; places > 0; --places) {
         for (int32_t i = 0; i < 4; ++i) {
@@ -429,7 +426,7 @@ void ec_winograd_tiles(const uint32_t *edges, uint32_t *v, int32_t places, int32
             }
             v += 4 * EC_WINOGRAD_PAIR;
         }
-        edges += block;
+        edges += columns * EC_WINOGRAD_EDGE_WORDS;
     }
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from edgecompress import memory
-from edgecompress.backends.aot.calls import Array, Call
+from edgecompress.backends.aot.calls import Array, Call, Struct
 from edgecompress.backends.aot.schedule import schedule
 from edgecompress.tflite import Program
 from tests.aot_harness import SCHEDULE, Case, at_limit, case, check, prefer
@@ -30,7 +30,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _axis(draw: Draw, padding: str, stride: int, *, most: int) -> tuple[int, int, int]:
     """(input size, output size, kernel) of one axis."""
-    kernel = draw(st.sampled_from([3, 3, 3, 3, 1, 2]))
+    kernel = draw(st.sampled_from([3, 3, 3, 3, 1, 2, 4, 5, 5, 6, 7]))
     size = draw(st.integers(kernel if padding == "VALID" else 1, most))
     return size, -(-size // stride) if padding == "SAME" else (size - kernel) // stride + 1, kernel
 
@@ -43,14 +43,17 @@ def layers(draw: Draw, *, alike: bool = False) -> Program:
     """
     padding = "SAME" if alike else draw(st.sampled_from(["SAME", "SAME", "VALID"]))
     stride = 1 if alike else draw(st.sampled_from([1, 1, 2]))
-    rows, columns = (_axis(draw, padding, stride, most=most) for most in (27, 13))
+    strides = (stride, stride if alike else draw(st.sampled_from([stride] * 6 + [1, 2, 3])))
+    rows, columns = (
+        _axis(draw, padding, step, most=most) for step, most in zip(strides, (27, 13), strict=True)
+    )
     batch = draw(st.sampled_from([1, 1, 1, 2]))
     channels = draw(st.one_of(st.sampled_from([4, 8, 12]), st.integers(4, 13)))
-    fan = 1 if alike else draw(st.sampled_from([1, 1, 1, 1, 1, 1, 2]))
+    fan = 1 if alike else draw(st.sampled_from([1, 1, 1, 1, 2, 3]))
     parts = _Parts(draw, "int8", fan_in=rows[2] * columns[2])
     weights = parts.weights(1, rows[2], columns[2], channels * fan, axis=3)
     bias = parts.bias(draw, channels * fan, ("int32", "int32"))
-    amounts = [draw(st.integers(0, 2)) if padding == "VALID" else 0 for _ in range(4)]
+    amounts = [draw(st.integers(0, 3)) if padding == "VALID" else 0 for _ in range(4)]
     sizes = [
         size + sum(around)
         for size, around in zip((rows[0], columns[0]), (amounts[:2], amounts[2:]), strict=True)
@@ -58,7 +61,10 @@ def layers(draw: Draw, *, alike: bool = False) -> Program:
     outs = (
         (rows[1], columns[1])
         if padding == "SAME"
-        else [(n - k) // stride + 1 for n, k in zip(sizes, (rows[2], columns[2]), strict=True)]
+        else [
+            (n - k) // step + 1
+            for n, k, step in zip(sizes, (rows[2], columns[2]), strides, strict=True)
+        ]
     )
     program = one_op(
         "DEPTHWISE_CONV_2D",
@@ -67,8 +73,8 @@ def layers(draw: Draw, *, alike: bool = False) -> Program:
         (parts.data("out", batch, *outs, channels * fan),),
         depth_multiplier=fan,
         padding=padding,
-        stride_h=stride,
-        stride_w=stride,
+        stride_h=strides[0],
+        stride_w=strides[1],
         dilation_h_factor=1,
         dilation_w_factor=1,
         fused_activation_function=draw(st.sampled_from((*ACTIVATIONS, "RELU", "RELU", "RELU"))),
@@ -87,7 +93,9 @@ def _call(program: Program) -> Call:
 def _shifts(call: Call) -> np.ndarray[Any, Any]:
     """Above 0: the short form of a channel, below: the long one."""
     assert call.params is not None
-    shifts = call.params.fields["shifts"]
+    planes = call.params.fields["planes"]
+    assert isinstance(planes, Struct)
+    shifts = planes.fields["shifts"]
     assert isinstance(shifts, Array)
     return shifts.values
 
@@ -101,7 +109,11 @@ def cases(count: int, *, seed: int) -> list[Case]:
     programs = spread(layers(), count, seed=seed)
     chosen = _chosen(programs)
     assert count // 2 < len(chosen) < count
-    assert {call.function for call in chosen} == {FAMILY + "_s8", FAMILY + "_stride2_s8"}
+    assert {call.function for call in chosen} == {
+        f"{FAMILY}_{form}{stride}_s8"
+        for form in ("3x3", "3", "5", "7")
+        for stride in ("", "_stride2")
+    }
     forms = {tuple(sorted({value > 0 for value in _shifts(call).tolist()})) for call in chosen}
     assert forms == {(False,), (True,), (False, True)}
     return [case(program, seed=number) for number, program in enumerate(programs)]
@@ -220,8 +232,7 @@ def test_short_form_where_it_is_proven(changes: dict[str, Any], short: bool) -> 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kernel": 5},
-        {"stride": (1, 2)},
+        {"kernel": 8, "height": 9},
         {"stride": (3, 3)},
         {"dilation": 2},
         {"channels": 3},

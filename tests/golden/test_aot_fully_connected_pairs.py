@@ -144,7 +144,6 @@ BOUNDS = {
         matrix(np.full((9, 3), 9), factor=[0.01] * 8 + [0.501]),
     ),
     "zero point of weights": (matrix([[7, -7]]), _shifted()),
-    "type of weights": (matrix([[7, -7]]), matrix([[7, -7]], kind="int4")),
 }
 """What bounds the kernel: a matrix that is just taken, one that no longer is."""
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import strategies as st
 
 from edgecompress.backends import aot
+from edgecompress.backends.aot.schedule import schedule
 from edgecompress.tflite import Program, Tensor
-from tests.aot_harness import Case, case, check, draw
+from tests.aot_harness import SCHEDULE, Case, case, check, draw, prefer
 from tests.conftest import need, nightly
 from tests.tflite_builder import constant, one_op, quantized
 
@@ -24,6 +25,12 @@ SCALES = st.sampled_from((0.003, 0.0173, 0.05, 0.11, 0.5))
 @pytest.fixture(autouse=True)
 def _compiler() -> None:
     need("cc")
+
+
+@pytest.fixture(autouse=True)
+def _general(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel for all matrices, with the weights as they are."""
+    monkeypatch.setattr(SCHEDULE, "choose", prefer("ec_fully_connected"))
 
 
 def zero_points(dtype: str) -> st.SearchStrategy[int]:
@@ -96,8 +103,28 @@ def softmax(draw_: Any) -> Case:
     return case(program, rows=3, seed=draw_(st.integers(0, 1 << 30)))
 
 
-def test_softmax_has_the_bits_of_tflm() -> None:
-    check(draw(softmax(), nightly(120, 3000)))
+@pytest.mark.parametrize("family", ["ec_softmax", "ec_softmax_table"])
+def test_softmax_has_the_bits_of_tflm(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SCHEDULE, "choose", prefer(family))
+    found = draw(softmax(), nightly(80, 3000))
+    families = {step.call.family for one in found for step in schedule(one.program).steps}
+    assert families == {"ec_softmax", family}
+    check(found)
+
+
+def test_softmax_of_every_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of one exponential, of some, and of all 256; TFLM aborts where a sum reaches 512."""
+    monkeypatch.setattr(SCHEDULE, "choose", prefer("ec_softmax_table"))
+    differences = np.arange(-128, 128, dtype=np.int8)
+    rows = np.stack([differences, differences[::-1], np.minimum(differences, -100)])
+    longest = np.tile(differences, 16)[None, 1:]
+    found = []
+    for scale in (0.0005, 0.03, 0.0539, 0.054, 0.0545, 0.2, 12.0, 40.0):
+        for values in (rows, longest)[: 1 + (scale > 0.05)]:
+            data = quantized("x", values.shape, "int8", scale)
+            out = quantized("y", values.shape, "int8", 1 / 256, -128)
+            found.append(Case(one_op("SOFTMAX", (data,), (out,), beta=1.0), [[values]]))
+    check(found)
 
 
 def test_int16_softmax_has_the_tables_of_tflm() -> None:

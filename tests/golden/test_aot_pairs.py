@@ -178,7 +178,6 @@ BOUNDS = {
         conv(np.ones((1, 2, 2, 128)), size=(2, 3), padding="SAME", dilation_w_factor=60000),
     ),
     "groups": (conv([[[[1, 2, 3]]]]), conv([[[[1, 2, 3]]], [[[4, 5, 6]]]], groups=2)),
-    "type of weights": (conv([[[[7, -7]]]]), conv([[[[7, -7]]]], kind="int4")),
 }
 """What bounds the kernel: a convolution that is just taken, one that no longer is."""
 

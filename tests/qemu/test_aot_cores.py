@@ -20,12 +20,13 @@ BOARDS = ("qemu_m0", "qemu_m3", "qemu_m4", "qemu_m55")
 @pytest.fixture(autouse=True)
 def only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel under test, wherever it applies."""
-    monkeypatch.setattr(SCHEDULE, "choose", prefer("ec_conv", "ec_depthwise"))
+    monkeypatch.setattr(SCHEDULE, "choose", prefer("ec_conv", "ec_depthwise", "ec_fully_connected"))
 
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_gives_tflm_bits(board: str) -> None:
-    each = {"conv": 24, "depthwise": 24, "connected": 16, "sum": 8, "table": 8}
+    each = {"conv": 24, "depthwise": 24, "connected": 16, "arithmetic": 16, "table": 8}
+    each |= {"pool": 16, "reduction": 16}
     found = [
         one
         for kind, count in each.items()
@@ -36,12 +37,12 @@ def test_gives_tflm_bits(board: str) -> None:
     check(found, run=run_on(board))
 
 
-@pytest.mark.parametrize("board", ["qemu_m3", "qemu_m55"])
+@pytest.mark.parametrize("board", ["qemu_m3", "qemu_m4", "qemu_m55"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_output_over_input_gives_the_same_bits(
     board: str, direction: Literal["forward", "backward"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kinds = (KINDS["conv"], KINDS["depthwise"])
+    kinds = (KINDS["conv"], KINDS["depthwise"], KINDS["pool"], KINDS["reduction"])
     found = [one for kind in kinds for one in spread(kind, nightly(20, 400), seed=6)]
     monkeypatch.setattr(memory, "plan", at_limit(direction))
     check(found, run=run_on(board))

@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.aot_emulator import run_on
-from tests.aot_harness import check, draw
+from tests.aot_harness import SCHEDULE, check, draw, prefer
 from tests.conftest import nightly
 from tests.golden.test_aot_matrix import KINDS
+
+
+@pytest.fixture(autouse=True)
+def _general(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel for all matrices, with the weights as they are."""
+    monkeypatch.setattr(SCHEDULE, "choose", prefer("ec_fully_connected"))
 
 
 @pytest.mark.parametrize("board", ["qemu_m0", "qemu_m3", "qemu_m4", "qemu_m55"])

@@ -105,7 +105,8 @@ def test_a_whole_measurement() -> None:
         ({"go_0": [*ANSWER[:2], ANSWER[2] + "03", *ANSWER[3:]]}, "where byte 64 of output 0"),
         ({"go_0": ANSWER[:2] + ANSWER[3:]}, "it sent Memory.* where Out is due"),
         ({"go_0": [*ANSWER[:4], "@ok o=1"]}, "it sent Ok.* where End is due"),
-        ({"go_1": [OPS[1], *ANSWER[1:]]}, "operator 1 where 0 is due"),
+        ({"go_1": [OPS[1], *ANSWER[1:]]}, "it sent Out.* where OpTimed is due"),
+        ({"go_1": [*OPS, OPS[1].replace("n=1", "n=2"), *ANSWER[1:]]}, "operator 2 of 2"),
         ({"go_1": [OPS[0], *ANSWER[1:]]}, "it sent Out.* where OpTimed is due"),
     ],
 )

@@ -56,7 +56,7 @@ def generate(
         CONTRACT: contract(),
         "example/main.c": (firmware_folder() / "example" / "main.c").read_text(encoding="utf-8"),
     }
-    for family in {step.call.family for step in planned.steps}:
+    for family in {family for step in planned.steps for family in step.call.families}:
         _add_kernel(files, family)
     return dict(sorted(files.items()))
 

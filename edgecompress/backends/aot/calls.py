@@ -27,7 +27,7 @@ class Array:
 
 
 Value: TypeAlias = (
-    "int | float | bool | None | Array | Struct | tuple[int, ...] | tuple[float, ...]"
+    "int | float | bool | None | Array | Unpacked | Struct | tuple[int, ...] | tuple[float, ...]"
 )
 """A field of a C struct: a number, NULL, the address of an array, a struct, or a short array."""
 
@@ -38,6 +38,16 @@ class Struct:
 
     ctype: str
     fields: Mapping[str, Value]
+
+
+@dataclass(frozen=True, eq=False)
+class Unpacked:
+    """A constant array that `function(&params, scratch)` writes before the call, `size` bytes (a
+    multiple of 16) at the front of the call's scratch; what the kernel itself uses comes behind."""
+
+    function: str
+    params: Struct
+    size: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,8 @@ class Reuse:
 class Call:
     """One call `function(&params, inputs..., outputs..., scratch)` of a kernel.
 
-    `family` is the file of firmware/kernels that holds it (ec_conv). `inputs` and `outputs` are
+    `family` is the file of firmware/kernels that holds it (ec_conv), `uses` are others whose code
+    it may do without in other calls. `inputs` and `outputs` are
     tensor indexes; a constant input is passed by its address in flash. `scratch` is the bytes of
     working memory (16-byte aligned), None where the kernel takes none. `params` is None where the
     kernel takes none; a field `reverse` in it is set by the memory plan. `instructions` is what
@@ -78,6 +89,23 @@ class Call:
     scratch: int | None = None
     reuses: tuple[Reuse, ...] = ()
     instructions: int | None = None
+    uses: tuple[str, ...] = ()
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The files of firmware/kernels whose code the call needs."""
+        return (self.family, *self.uses)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the call unpacks its weights each time it runs."""
+        return "ec_unpack" in self.uses
+
+    @property
+    def unpacked(self) -> Unpacked | None:
+        """What is written to the front of the scratch before the call, if anything."""
+        fields = () if self.params is None else self.params.fields.values()
+        return next((value for value in fields if isinstance(value, Unpacked)), None)
 
 
 @dataclass(frozen=True)

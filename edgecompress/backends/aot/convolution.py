@@ -7,6 +7,7 @@ with weights packed for it; what those do not take, int16 and float32 go to ec_c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from edgecompress.backends.aot.calls import (
     Struct,
     Value,
 )
+from edgecompress.backends.aot.conv_int16 import conv_int16
+from edgecompress.backends.aot.depthwise_int16 import depthwise_int16
 from edgecompress.backends.aot.depthwise_pairs import depthwise_pairs
 from edgecompress.backends.aot.fixedpoint import (
     Multiplier,
@@ -30,7 +33,9 @@ from edgecompress.backends.aot.fixedpoint import (
     zero_point_of,
 )
 from edgecompress.backends.aot.layer import Ints, Layer, is_tame, padded, tame, words
-from edgecompress.backends.aot.pairs import by_pairs
+from edgecompress.backends.aot.packing import unpacked_first
+from edgecompress.backends.aot.pairs import by_pairs, packed_pairs
+from edgecompress.backends.aot.rows_int16 import conv_rows
 from edgecompress.backends.aot.sliding import (
     convolution_shape,
     is_map,
@@ -51,7 +56,7 @@ BIAS = {"int8": ("int32",), "int16": ("int32", "int64"), "float32": ("float32",)
 """Activations -> the element types that a bias may have."""
 
 MOST_WIDE_SHIFT = 7
-WINOGRAD_SCRATCH = (8 << 10, 14 << 10, 18 << 10, 28 << 10, 64 << 10)
+WINOGRAD_SCRATCH = tuple(kilobytes << 10 for kilobytes in (7, 9, 12, 14, 18, 20, 24, 30, 40))
 """Bytes of scratch that a 3x3 convolution may take for fewer multiplications: one alternative
 for each."""
 LEAST_SCRATCH = 64
@@ -95,7 +100,7 @@ def _ends(site: Site, place: int) -> tuple[Tensor, Tensor]:
     return data, out
 
 
-def _multipliers(layer: Layer, place: int) -> tuple[Multiplier, ...]:
+def multipliers_of(layer: Layer, place: int) -> tuple[Multiplier, ...]:
     """The factor of every output channel (TFLite's PopulateConvolutionQuantizationParams)."""
     site, weights = layer.site, layer.site.arg(place)
     channels = layer.shape.out_channels
@@ -108,7 +113,8 @@ def _multipliers(layer: Layer, place: int) -> tuple[Multiplier, ...]:
     return tuple(found * (channels // len(found)))
 
 
-def _conv(site: Site) -> Lowered:
+def conv_layer(site: Site) -> Layer:
+    """A CONV_2D, checked. Raises UnsupportedError for what no kernel takes."""
     data, out = _ends(site, 0)
     weights = _filter(site, 1, axis=0, data=data)
     count, depth = weights.shape[0], weights.shape[3]
@@ -120,7 +126,7 @@ def _conv(site: Site) -> Lowered:
         f"{channels} input and {count} output channels with weights for {depth}; "
         "supported: both a multiple of the groups",
     )
-    layer = Layer(
+    return Layer(
         site=site,
         data=data,
         out=out,
@@ -131,10 +137,15 @@ def _conv(site: Site) -> Lowered:
         groups=groups,
         activation=site.op.options.get("fused_activation_function"),
     )
+
+
+def _conv(site: Site) -> Lowered:
+    layer = conv_layer(site)
     return _choose(layer, wide=layer.bias is None or layer.bias.dtype == np.int64)
 
 
-def _depthwise(site: Site) -> Lowered:
+def depthwise_layer(site: Site) -> Layer:
+    """A DEPTHWISE_CONV_2D, checked. Raises UnsupportedError for what no kernel takes."""
     data, out = _ends(site, 0)
     weights = _filter(site, 1, axis=3, data=data)
     channels, count = data.shape[3], weights.shape[3]
@@ -145,7 +156,7 @@ def _depthwise(site: Site) -> Lowered:
         f"supported: [1, height, width, {channels * fan}] and as many output channels",
     )
     allowed = ("int64",) if data.dtype == "int16" else BIAS[data.dtype]
-    layer = Layer(
+    return Layer(
         site=site,
         data=data,
         out=out,
@@ -156,32 +167,61 @@ def _depthwise(site: Site) -> Lowered:
         groups=channels,
         activation=site.op.options.get("fused_activation_function"),
     )
-    return _choose(layer, wide=data.dtype == "int16")
+
+
+def _depthwise(site: Site) -> Lowered:
+    layer = depthwise_layer(site)
+    return _choose(layer, wide=layer.data.dtype == "int16")
 
 
 def _choose(layer: Layer, *, wide: bool) -> Lowered:
     """The kernels that compute a convolution, each with the weights in its layout."""
     if layer.data.dtype == "float32":
         return _plain_f32(layer)
-    multipliers, dsp = _multipliers(layer, 1), layer.site.core == "dsp"
+    multipliers, dsp = multipliers_of(layer, 1), layer.site.core == "dsp"
     if layer.data.dtype == "int16":
-        return _plain(layer, multipliers, "ec_conv_plain_s16" + "_wide" * wide)
+        return _int16(layer, multipliers, wide=wide)
     if not is_tame(layer, multipliers):
         return _plain(layer, multipliers, "ec_conv_plain_s8")
     if layer.groups > 1 and layer.weights.shape[3] == 1:
         return _choice(
-            depthwise_pairs(layer, multipliers) if dsp else None,
+            *(depthwise_pairs(layer, multipliers) if dsp else ()),
             None if _pairs_overflow(layer) else _by_channel(layer, multipliers),
         ) or _plain(layer, multipliers, "ec_conv_plain_s8")
-    if not dsp:
-        return _choice(_as_product(layer, multipliers))
-    tiled = [winograd(layer, multipliers, scratch_limit=limit) for limit in WINOGRAD_SCRATCH]
-    return _choice(by_pairs(layer, multipliers), *tiled, _as_product(layer, multipliers))
+    bytewise = replace(layer, nibbles=False)
+    fast = _fast(bytewise, multipliers) if dsp else ()
+    product = unpacked_first(_as_product(bytewise, multipliers))
+    if layer.nibbles:
+        fast = tuple(call for call in fast if call.uses)
+    return _choice(*fast, _as_product(layer, multipliers), product)
+
+
+def _fast(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
+    """The kernels for the DSP extension that apply, with int8 weights in flash or packed ones."""
+    pairs = by_pairs(layer, multipliers)
+    found: list[Call] = []
+    if pairs is not None:
+        found = [pairs, *packed_pairs(pairs, layer.shape, zero_point_of(layer.out))]
+    return (*found, *winograd(layer, multipliers, scratch=WINOGRAD_SCRATCH))
+
+
+def _int16(layer: Layer, multipliers: Sequence[Multiplier], *, wide: bool) -> Lowered:
+    """The kernels for int16 maps; those for the DSP extension elsewhere only where others fail."""
+    plain = _plain(layer, multipliers, "ec_conv_plain_s16" + "_wide" * wide)
+    rows = conv_rows(layer, multipliers) if wide else None
+    if rows is not None and layer.site.core != "dsp":
+        return _choice(rows, *plain)
+    return _choice(
+        conv_int16(layer, multipliers, wide=wide),
+        depthwise_int16(layer, multipliers) if wide else None,
+        rows,
+        *plain,
+    )
 
 
 def _choice(*calls: Call | None) -> Choice | tuple[Call, ...]:
     """Those of `calls` that apply, each of them once; the empty tuple where none does."""
-    found = {(call.function, call.scratch): call for call in calls if call is not None}
+    found = {(call.function, call.scratch, call.reuses): call for call in calls if call is not None}
     return Choice(tuple(found.values())) if found else ()
 
 
@@ -296,6 +336,8 @@ def _plain(layer: Layer, multipliers: Sequence[Multiplier], function: str) -> tu
         "groups": layer.groups,
     }
     itemsize = 1 if layer.data.dtype == "int8" else 2
+    depth, shape = layer.weights.shape[3], layer.shape
+    each = 25 + shape.taps * (6 * depth + (16 if depth < 4 else 4))  # about, as measured
     return (
         Call(
             function=function,
@@ -303,7 +345,8 @@ def _plain(layer: Layer, multipliers: Sequence[Multiplier], function: str) -> tu
             params=Struct("ec_conv_plain_t", fields),
             inputs=layer.site.op.inputs[:1],
             outputs=layer.site.op.outputs[:1],
-            reuses=layer.shape.reuse(itemsize=itemsize),
+            reuses=shape.reuse(itemsize=itemsize),
+            instructions=shape.pixels * shape.out_channels * each,
         ),
     )
 
@@ -348,7 +391,7 @@ def _transpose_conv(site: Site) -> tuple[Call, ...]:
     if data.dtype == "float32":
         params = Struct("ec_transpose_conv_f32_t", _scaling_f32(layer))
     else:
-        fields = _scaling(layer, _multipliers(layer, 1), wide=data.dtype == "int16")
+        fields = _scaling(layer, multipliers_of(layer, 1), wide=data.dtype == "int16")
         params = Struct("ec_transpose_conv_t", fields)
     return (
         Call(

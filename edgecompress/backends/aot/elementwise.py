@@ -19,6 +19,8 @@ from edgecompress.backends.aot.fixedpoint import (
     scale_of,
     zero_point_of,
 )
+from edgecompress.backends.aot.layer import MOST_SHIFT
+from edgecompress.backends.aot.linear import linear_form, scaled
 from edgecompress.backends.aot.unary import operands
 from edgecompress.tflite import DTYPES, Tensor
 
@@ -146,6 +148,33 @@ def _shifted(factor: Multiplier) -> tuple[int, int]:
     return factor.value, max(-factor.shift, 1)
 
 
+def _linear_s8(site: Site, first: Tensor, second: Tensor, out: Tensor, found: Sum) -> Kernel | None:
+    """ADD or SUB as a linear form, None where no form has TFLM's bits for all inputs."""
+    half = Multiplier(1 << 30, 0)
+    factors = (found.small, half) if found.swapped else (half, found.small)
+    signs = 1, -1 if site.op.kind == "SUB" else 1
+    values = np.arange(-128, 128, dtype=np.int64)
+    zeros = zero_point_of(first), zero_point_of(second)
+    terms = [
+        sign * scaled((values - zero) << 20, factor)
+        for zero, factor, sign in zip(zeros, factors, signs, strict=True)
+    ]
+    low, high = activation_range(_activation(site), out)
+    sums = scaled(terms[0][:, None] + terms[1][None, :], found.out) + zero_point_of(out)
+    slopes = scale_of(first) / scale_of(out), signs[1] * scale_of(second) / scale_of(out)
+    form = linear_form(
+        np.clip(sums, low, high),
+        low=low,
+        high=high,
+        slopes=slopes,
+        offset=zero_point_of(out) - slopes[0] * zeros[0] - slopes[1] * zeros[1],
+    )
+    if form is None:
+        return None
+    fields = {**form._asdict(), "low": low, "high": high}
+    return Kernel("ec_linear_s8", "ec_linear_s8", "ec_linear_s8_t", fields)
+
+
 def _add_s8(site: Site, first: Tensor, second: Tensor, out: Tensor) -> Kernel:
     found = _sum(site, first, second, out)
     great, small = (second, first) if found.swapped else (first, second)
@@ -159,6 +188,9 @@ def _add_s8(site: Site, first: Tensor, second: Tensor, out: Tensor) -> Kernel:
         found.out.shift < 0 or not found.out.value,
         f"the scale of {out.name!r} is too small for those of the inputs",
     )
+    linear = _linear_s8(site, first, second, out, found)
+    if linear is not None:
+        return linear
     out_multiplier, out_shift = _shifted(found.out)
     low, high = activation_range(_activation(site), out)
     fields = {
@@ -220,6 +252,11 @@ def _mul_s8(site: Site, first: Tensor, second: Tensor, out: Tensor) -> Kernel:
         "low": low,
         "high": high,
     }
+    right = max(-factor.shift, 0 if factor.value else 1)
+    if 1 <= right <= MOST_SHIFT:
+        fields |= {"offset2": 2 * fields["offset2"], "shift": right}
+        fields["rounding"] = (2 * fields.pop("offset") + 1) << (right - 1)
+        return Kernel("ec_mul_right_s8", "ec_elementwise_s8", "ec_mul_right_s8_t", fields)
     return Kernel("ec_mul_s8", "ec_elementwise_s8", "ec_mul_s8_t", fields)
 
 
@@ -285,6 +322,40 @@ def _minmax(site: Site, first: Tensor, second: Tensor, out: Tensor) -> Kernel:
     return Kernel(function, "ec_minmax", "ec_minmax_t", {})
 
 
+# --- instructions -----------------------------------------------------------------------------
+
+_COSTS = {
+    "ec_linear_s8": 6.7,
+    "ec_add_s8": 31,
+    "ec_mul_right_s8": 11.6,
+    "ec_mul_s8": 34,
+    "ec_prelu_s8": 40,
+    "ec_add_s16": 46,
+    "ec_mul_s16": 24,
+    "ec_prelu_s16": 38.5,
+    "ec_prelu_f32": 9,
+    **{f"ec_{kind}_s32": 12.0 for kind in ("add", "sub", "mul")},
+    **{f"ec_{kind}_f32": 14.0 for kind in ("add", "sub", "mul")},
+}
+"""Instructions per element on a Cortex-M4, as measured; 8 where the inputs are only compared."""
+_LIMITED = {"ec_linear_s8": 8.1, "ec_mul_right_s8": 17.1}
+"""The same with an activation of its own, where that makes a difference."""
+_REPEATED = {"ec_linear_s8": 16.0, "ec_mul_right_s8": 23.1}
+"""The same with inputs that are repeated; 2 more than without elsewhere."""
+_AROUND = 40
+
+
+def _instructions(kernel: Kernel, found: Spread, elements: int) -> int:
+    """What a call takes on a Cortex-M4."""
+    each = _COSTS.get(kernel.function, 8.0)
+    if not found.plain:
+        runs = elements // found.run
+        return round(_AROUND * (1 + runs) + elements * _REPEATED.get(kernel.function, each + 2))
+    if (kernel.fields.get("low"), kernel.fields.get("high")) != INTEGERS["int8"]:
+        each = _LIMITED.get(kernel.function, each)
+    return round(_AROUND + elements * each)
+
+
 # --- operators --------------------------------------------------------------------------------
 
 _Maker = Callable[[Site, Tensor, Tensor, Tensor], Kernel]
@@ -342,6 +413,7 @@ def _lower(site: Site) -> Lowered:
         inputs=inputs,
         outputs=site.op.outputs,
         reuses=reuses,
+        instructions=_instructions(kernel, found, out.elements),
     )
     return (made,)
 

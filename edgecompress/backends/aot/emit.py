@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from string import Template
 from typing import Any
 
 import numpy as np
 
 from edgecompress.backends import cgen, describe
-from edgecompress.backends.aot.calls import Array, Call, Struct, Value
+from edgecompress.backends.aot.calls import Array, Call, Struct, Unpacked, Value
+from edgecompress.backends.aot.loops import Line, Turn, rolled
 from edgecompress.backends.aot.schedule import Schedule, Step, reversed_call
 from edgecompress.tflite import DTYPES, Op
 
@@ -36,6 +38,7 @@ class _Constants:
         self.texts: list[str] = []
         self.names: list[str] = []
         self._known: dict[tuple[str, bytes], str] = {}
+        self._structs: dict[tuple[str, str], str] = {}
 
     def array(self, array: Array, *, weights: bool) -> str:
         """The name of the constant that holds `array`."""
@@ -49,12 +52,15 @@ class _Constants:
             self._add(name, f"static const _Alignas(8) {array.ctype} {name}[{size}] =", values)
         return self._known[key]
 
-    def struct(self, struct: Struct, *, number: int) -> str:
-        """The name of the constant that holds the parameters of call `number`."""
-        name, body = f"p_{number}", self._struct(struct, "    ")
-        self.names.append(name)
-        self.texts.append(f"static const {struct.ctype} {name} = {body};\n")
-        return name
+    def struct(self, struct: Struct, *, name: str, scratch: int | None) -> str:
+        """The name of the constant that holds a call's parameters: `name`, or that of one alike.
+        The call's scratch is at `scratch`."""
+        body = self._struct(struct, "    ", scratch)
+        known = self._structs.setdefault((struct.ctype, body), name)
+        if known == name:
+            self.names.append(name)
+            self.texts.append(f"static const {struct.ctype} {name} = {body};\n")
+        return known
 
     def _add(self, name: str, declaration: str, values: np.ndarray[Any, Any]) -> None:
         items = [_literal(value) for value in values.tolist()] or ["0"]
@@ -65,20 +71,22 @@ class _Constants:
         self.names.append(name)
         self.texts.append(f"{declaration} {{\n{''.join(rows)}}};\n")
 
-    def _struct(self, struct: Struct, indent: str) -> str:
+    def _struct(self, struct: Struct, indent: str, scratch: int | None) -> str:
         rows = (
-            f"{indent}.{key} = {self._value(key, value, indent)},\n"
+            f"{indent}.{key} = {self._value(key, value, indent, scratch)},\n"
             for key, value in struct.fields.items()
         )
         return f"{{\n{''.join(rows)}{indent[4:]}}}"
 
-    def _value(self, key: str, value: Value, indent: str) -> str:
+    def _value(self, key: str, value: Value, indent: str, scratch: int | None) -> str:
         if value is None:
             return "NULL"
+        if isinstance(value, Unpacked):
+            return f"(const void *)(ec_arena + {scratch})"
         if isinstance(value, Array):
-            return self.array(value, weights=key.startswith("weights"))
+            return self.array(value, weights=key.startswith(("weights", "packed")))
         if isinstance(value, Struct):
-            return self._struct(value, indent + "    ")
+            return self._struct(value, indent + "    ", scratch)
         if isinstance(value, tuple):
             return "{" + ", ".join(map(_literal, value)) + "}"
         return _literal(value)
@@ -101,9 +109,13 @@ def model_c(planned: Schedule, *, name: str, sha: str, backend: str) -> str:
     """The text of model.c for a model called `name` whose `.tflite` has the SHA-256 `sha`."""
     constants = _Constants()
     steps = [step if not step.reverse else _reversed(step) for step in planned.steps]
-    calls = [_call(planned, constants, number, step) for number, step in enumerate(steps)]
+    calls = [
+        (step.op, line)
+        for number, step in enumerate(steps)
+        for line in _lines(planned, constants, number, step)
+    ]
     program = planned.program
-    families = sorted({step.call.family for step in steps})
+    families = sorted({family for step in steps for family in step.call.families})
     texts = "\n".join(constants.texts)
     return _MODEL_C.substitute(
         banner=cgen.banner(backend, name=name, sha=sha, settings={"arena": planned.plan.bytes}),
@@ -124,7 +136,7 @@ def model_c(planned: Schedule, *, name: str, sha: str, backend: str) -> str:
         input_offsets=cgen.int_list(tuple(planned.offsets[i] for i in program.inputs)),
         output_offsets=cgen.int_list(tuple(planned.offsets[i] for i in program.outputs)),
         clear="".join(_clear(planned)),
-        calls="".join(_operators(planned, steps, calls)),
+        calls="".join(_operators(planned, calls)),
     )
 
 
@@ -136,31 +148,69 @@ def _kinds(ops: tuple[Op, ...]) -> str:
     return "".join(f"    {cgen.string(op.title)},\n" for op in ops)
 
 
-def _operators(planned: Schedule, steps: list[Step], calls: list[str]) -> Iterator[str]:
-    """Each operator: a comment, its calls, the hook."""
-    made: dict[int, list[str]] = {}
-    for step, call in zip(steps, calls, strict=True):
-        made.setdefault(step.op, []).append(call)
-    for number, op in enumerate(planned.ops):
-        yield f"\n    {cgen.comment(f'{number}: {describe.where(planned.program, op)}')}\n"
-        yield from (f"    {call}\n" for call in made.get(number, ()))
-        yield f"    if (ec_model_hook != NULL) ec_model_hook({number});\n"
+def _operators(planned: Schedule, calls: Sequence[tuple[int, Line]]) -> Iterator[str]:
+    """Each operator: a comment, its calls, the hook; those of a stream take turns, in loops."""
+    turns = [
+        Turn(number, tuple(line for _, line in run))
+        for number, run in groupby(calls, key=lambda item: item[0])
+    ]
+    for number in sorted(set(range(len(planned.ops))) - {turn.op for turn in turns}):
+        place = next((i for i, turn in enumerate(turns) if turn.op > number), len(turns))
+        turns.insert(place, Turn(number, ()))
+    told: set[int] = set()
+    for loop in rolled(turns):
+        indent = "    "
+        if loop.times > 1:
+            yield f"\n    for (uint32_t i = 0; i < {loop.times}; i++) {{\n"
+            indent = "        "
+        for turn, steps in zip(loop.turns, loop.steps, strict=True):
+            if turn.op not in told:
+                told.add(turn.op)
+                text = f"{turn.op}: {describe.where(planned.program, planned.ops[turn.op])}"
+                yield f"\n{indent}{cgen.comment(text)}\n"
+            for line, added in zip(turn.lines, steps, strict=True):
+                yield f"{indent}{_text(line, added)}\n"
+            yield f"{indent}if (ec_model_hook != NULL) ec_model_hook({turn.op});\n"
+        if loop.times > 1:
+            yield "    }\n"
 
 
-def _call(planned: Schedule, constants: _Constants, number: int, step: Step) -> str:
-    call = step.call
-    parts = [] if call.params is None else [f"&{constants.struct(call.params, number=number)}"]
-    parts += [_address(planned, constants, call, index) for index in (*call.inputs, *call.outputs)]
-    if step.scratch is not None:
-        parts.append(f"(void *)(ec_arena + {step.scratch})")
-    return f"{call.function}({', '.join(parts)});"
+def _text(line: Line, steps: Sequence[int]) -> str:
+    """A call as C; `steps` are what each argument grows by in a loop."""
+    arguments = [
+        f"(void *)(ec_arena + {part}{f' + {step} * i' if step > 0 else f' - {-step} * i'})"
+        if step
+        else f"(void *)(ec_arena + {part})"
+        if isinstance(part, int)
+        else part
+        for part, step in zip(line, steps, strict=True)
+    ]
+    return f"{arguments[0]}({', '.join(arguments[1:])});"
 
 
-def _address(planned: Schedule, constants: _Constants, call: Call, index: int) -> str:
+def _lines(planned: Schedule, constants: _Constants, number: int, step: Step) -> Iterator[Line]:
+    """The call of a step, and before it what unpacks its weights."""
+    call, at, name = step.call, step.scratch, f"p_{number}"
+    parts: list[str | int] = [call.function]
+    if call.params is not None:
+        parts.append(f"&{constants.struct(call.params, name=name, scratch=at)}")
+    parts += [_place(planned, constants, call, index) for index in (*call.inputs, *call.outputs)]
+    unpacked = call.unpacked
+    if at is not None and unpacked is not None:
+        params = constants.struct(unpacked.params, name=f"{name}_unpacked", scratch=None)
+        yield unpacked.function, f"&{params}", at
+        at = at + unpacked.size if call.scratch != unpacked.size else None
+    if at is not None:
+        parts.append(at)
+    yield tuple(parts)
+
+
+def _place(planned: Schedule, constants: _Constants, call: Call, index: int) -> str | int:
+    """Where a tensor lies in the arena, or the name of a constant."""
     if index < 0:
         return "NULL"
     if index in planned.offsets:
-        return f"(void *)(ec_arena + {planned.offsets[index]})"
+        return planned.offsets[index]
     tensor = planned.program.tensors[index]
     assert tensor.data is not None, f"{call.function}: tensor {index} has no place"
     kind = DTYPES[tensor.dtype].numpy
@@ -184,9 +234,9 @@ ${math}#include <stddef.h>
 #include <string.h>
 
 ${includes}
-${constants}
 static _Alignas(16) uint8_t ec_arena[${arena}];
 
+${constants}
 static const char *const c_op_kinds[] = {
 ${kinds}};
 

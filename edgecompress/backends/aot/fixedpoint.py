@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecompress.errors import UnsupportedError
 from edgecompress.tflite import Tensor
@@ -16,6 +17,8 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "int32": (-(1 << 31), (1 << 31) - 1),
 }
 """Least and greatest value of the integer types that kernels compute with."""
+
+Ints = npt.NDArray[np.int64]
 
 FLOAT_LIMIT = float(np.finfo(np.float32).max)
 ACTIVATIONS: dict[str, tuple[float, float]] = {
@@ -53,6 +56,36 @@ def quantize_multiplier(real: float) -> Multiplier:
     if shift > 30:
         raise UnsupportedError(f"the scales give a factor of {real}; at most 2^30 is supported")
     return Multiplier(value, shift)
+
+
+def rounded_shift(x: Ints, exponent: int) -> Ints:
+    """`x` / 2^exponent, halves away from zero (gemmlowp RoundingDivideByPOT)."""
+    mask = (1 << exponent) - 1
+    return (x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0))
+
+
+def high_mul(a: Ints, b: Ints | int) -> Ints:
+    """`a` * `b` / 2^31, halves up (gemmlowp SaturatingRoundingDoublingHighMul)."""
+    return (a * b + (1 << 30)) >> 31
+
+
+_EXP_EIGHTH = 1895147668
+_EXP_THIRD = 715827883
+_EXP_POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
+
+
+def exp_q26(x: Ints) -> Ints:
+    """exp of `x` (Q5.26, -32 to 0) as Q0.31, int64 (gemmlowp exp_on_negative_values)."""
+    quarter = 1 << 24
+    part = (x & (quarter - 1)) - quarter
+    y = (part << 5) + (1 << 28)
+    y2 = high_mul(y, y)
+    third = high_mul(rounded_shift(high_mul(y2, y2), 2) + high_mul(y2, y), _EXP_THIRD)
+    found = _EXP_EIGHTH + high_mul(y + rounded_shift(third + y2, 1), _EXP_EIGHTH)
+    rest = (part - x) >> 24
+    for bit, power in enumerate(_EXP_POWERS):
+        found = np.where(rest >> bit & 1, high_mul(found, power), found)
+    return np.where(x == 0, INTEGERS["int32"][1], found)
 
 
 def scale_of(tensor: Tensor) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from edgecompress.backends.aot.calls import Array, Call, Reuse, Site, Struct, Values
+from edgecompress.backends.aot.calls import Array, Call, Reuse, Site, Struct, Value, Values
 from edgecompress.backends.aot.fixedpoint import Multiplier, activation_range, zero_point_of
-from edgecompress.backends.aot.layer import padded
+from edgecompress.backends.aot.layer import Ints, padded
+from edgecompress.backends.aot.packing import FAMILY, MOST_BITS, bits_of, pack
+from edgecompress.backends.aot.packing import instructions as unpacking
 from edgecompress.backends.aot.pairs import (
     MOST_SCRATCH,
     biases,
@@ -25,8 +28,9 @@ BLOCK = 8
 
 def fully_connected_pairs(
     site: Site, values: Values, bias: Values | None, factors: Sequence[Multiplier], reuse: Reuse
-) -> Call | None:
-    """The call of ec_fully_connected_pairs for int8 activations, None where a bound fails.
+) -> tuple[Call, ...]:
+    """Calls of ec_fully_connected_pairs for int8 activations, with int8 weights in flash and packed
+    ones; none where a bound fails.
 
     `values` are int8 weights [outputs, inputs] with zero point 0, `bias` int32, `factors` one for
     all outputs or one each. The bounds are those of pairs.by_pairs.
@@ -41,35 +45,53 @@ def fully_connected_pairs(
     order = expanded_order(flat.shape[1], 1)
     words = paired(flat, order, block=BLOCK)
     if words is None or 2 * len(order) > MOST_SCRATCH:
-        return None
+        return ()
     each = tuple(factors) * (outputs // len(factors))
     if not proven(values, folded, each):
-        return None
+        return ()
     shared = len(factors) == 1
     zero = zero_point_of(out)
     low, high = activation_range(site.op.options.get("fused_activation_function"), out)
     scaled = scales(factors, zero)
     steps = len(order) // 2
-    fields = {
+    fields: dict[str, Value] = {
         "batches": batches,
         "inputs": inputs,
         "outputs": outputs,
         "steps": steps,
         "scale_step": 0 if shared else 3,
         "limits": limits(low, high),
-        "weights": Array("uint32_t", np.concatenate([biases(folded, block=BLOCK), words], axis=1)),
         "scales": Array("uint32_t", scaled if shared else padded(scaled, axis=0, multiple=BLOCK)),
     }
-    return Call(
+    head = biases(folded, block=BLOCK)
+    call = Call(
         function="ec_fully_connected_pairs_s8",
         family="ec_fully_connected_pairs",
-        params=Struct("ec_fully_connected_pairs_t", fields),
+        params=_params(fields, 8, head, words),
         inputs=site.op.inputs[:1],
         outputs=site.op.outputs,
         scratch=4 * steps,
         reuses=(reuse,),
         instructions=_instructions(outputs, steps, batches),
     )
+    bits = bits_of(words)
+    if bits > MOST_BITS:
+        return (call,)
+    more = batches * len(words) * (unpacking(4 * steps, bits) + 40)
+    packed = replace(
+        call,
+        function="ec_fully_connected_pairs_packed_s8",
+        params=_params(fields, bits, head, pack(words, bits)),
+        scratch=4 * (5 * steps + BLOCK),
+        instructions=_instructions(outputs, steps, batches) + more,
+        uses=(FAMILY,),
+    )
+    return call, packed
+
+
+def _params(fields: Mapping[str, Value], bits: int, head: Ints, words: Ints) -> Struct:
+    weights = Array("uint32_t", np.concatenate([head, words], axis=1))
+    return Struct("ec_fully_connected_pairs_t", {**fields, "bits": bits, "weights": weights})
 
 
 def _instructions(outputs: int, steps: int, batches: int) -> int:

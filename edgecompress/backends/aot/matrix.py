@@ -16,6 +16,7 @@ from edgecompress.backends.aot.calls import (
     Reuse,
     Site,
     Struct,
+    Value,
     Values,
 )
 from edgecompress.backends.aot.fixedpoint import (
@@ -27,7 +28,10 @@ from edgecompress.backends.aot.fixedpoint import (
     scale_of,
     zero_point_of,
 )
+from edgecompress.backends.aot.fully_connected_int16 import fully_connected_int16
 from edgecompress.backends.aot.fully_connected_pairs import fully_connected_pairs
+from edgecompress.backends.aot.packing import unpacked_first
+from edgecompress.backends.aot.rows_int16 import matrix_rows
 from edgecompress.tflite import Tensor
 
 _STEP = 8
@@ -149,46 +153,51 @@ def _fully_connected_s8(site: Site, values: Values, batches: int) -> Lowered:
     scales = _scales(site, data, weights, out)
     weights_zero = zero_point_of(weights) if len(scales) == 1 else 0
     low, high = activation_range(site.op.options.get("fused_activation_function"), out)
-    params = Struct(
-        "ec_fully_connected_t",
-        {
-            **_sizes(values, batches),
-            "weights_zero": weights_zero,
-            "out_zero": zero_point_of(out),
-            "low": low,
-            "high": high,
-            "scale_step": int(len(scales) > 1),
-            "weights": Array("int8_t", packed_rows(values, bits=4 if int4 else 8)),
-            "bias": Array(
-                "int32_t",
-                folded_bias(values, bias, in_zero=zero_point_of(data), weights_zero=weights_zero),
-            ),
-            "multipliers": Array("int32_t", np.array([one.value for one in scales], np.int32)),
-            "shifts": Array("int8_t", np.array([one.shift for one in scales], np.int8)),
-        },
-    )
+    fields: dict[str, Value] = {
+        **_sizes(values, batches),
+        "weights_zero": weights_zero,
+        "out_zero": zero_point_of(out),
+        "low": low,
+        "high": high,
+        "scale_step": int(len(scales) > 1),
+        "bias": Array(
+            "int32_t",
+            folded_bias(values, bias, in_zero=zero_point_of(data), weights_zero=weights_zero),
+        ),
+        "multipliers": Array("int32_t", np.array([one.value for one in scales], np.int32)),
+        "shifts": Array("int8_t", np.array([one.shift for one in scales], np.int8)),
+    }
     reuse = rows_reuse(batches, read=inputs, written=outputs)
-    call = Call(
-        f"ec_fully_connected_s{4 if int4 else 8}",
-        "ec_fully_connected",
-        params,
-        site.op.inputs[:1],
-        site.op.outputs,
-        scratch_bytes(inputs),
-        (reuse,),
-        None if int4 else _instructions(outputs, inputs, batches),
-    )
-    fast = None
-    if site.core == "dsp" and not int4 and weights_zero == 0:
+
+    def with_bits(bits: int) -> Call:
+        weights = Array("int8_t", packed_rows(values, bits=bits))
+        return Call(
+            f"ec_fully_connected_s{bits}",
+            "ec_fully_connected",
+            Struct("ec_fully_connected_t", {**fields, "weights": weights}),
+            site.op.inputs[:1],
+            site.op.outputs,
+            scratch_bytes(inputs),
+            (reuse,),
+            _instructions(outputs, inputs, batches, bits),
+        )
+
+    fast: tuple[Call, ...] = ()
+    if site.core == "dsp" and weights_zero == 0:
         fast = fully_connected_pairs(site, values, bias, scales, reuse)
-    return (call,) if fast is None else Choice((fast, call))
+    if int4:
+        fast = tuple(call for call in fast if call.uses)
+    packed = unpacked_first(with_bits(8))
+    found = (*fast, with_bits(4 if int4 else 8), *((packed,) if packed else ()))
+    return Choice(found) if len(found) > 1 else found
 
 
-def _instructions(outputs: int, inputs: int, batches: int) -> int:
-    """What ec_fully_connected_s8 takes on a Cortex-M4, about, as measured."""
+def _instructions(outputs: int, inputs: int, batches: int, bits: int) -> int:
+    """What ec_fully_connected_s8 or _s4 takes on a Cortex-M4, about, as measured."""
     steps = -(-inputs // _STEP)
     fours, rest = divmod(outputs, _ROWS)
-    return batches * (95 + 34 * steps + fours * (211 + 42 * steps) + rest * (50 + 17 * steps))
+    four, one = (42, 17) if bits == 8 else (46, 18)
+    return batches * (95 + 34 * steps + fours * (211 + four * steps) + rest * (50 + one * steps))
 
 
 def _scales(site: Site, data: Tensor, weights: Tensor, out: Tensor) -> list[Multiplier]:
@@ -214,7 +223,7 @@ def _wide(site: Site, factor: Multiplier) -> Multiplier:
     return factor
 
 
-def _fully_connected_s16(site: Site, values: Values, batches: int) -> tuple[Call, ...]:
+def _fully_connected_s16(site: Site, values: Values, batches: int) -> Lowered:
     data, weights, out = site.arg(0), site.arg(1), site.result()
     bias = _bias(site, "int64", values.shape[0])
     for tensor in (data, out):
@@ -234,7 +243,17 @@ def _fully_connected_s16(site: Site, values: Values, batches: int) -> tuple[Call
             "bias": None if bias is None else Array("int64_t", bias),
         },
     )
-    return (_call("ec_fully_connected_s16", "ec_fully_connected", params, site),)
+    count = batches * values.shape[0] * (6 * values.shape[1] + 140)  # about, as measured
+    call = _call("ec_fully_connected_s16", "ec_fully_connected", params, site, instructions=count)
+    if zero_point_of(weights) != 0:
+        return (call,)
+    reuse = rows_reuse(batches, read=2 * values.shape[1], written=2 * values.shape[0])
+    found = (
+        fully_connected_int16(site, values, bias, factor) if site.core == "dsp" else None,
+        matrix_rows(site, values, bias, factor, reuse),
+        call,
+    )
+    return Choice(tuple(one for one in found if one is not None))
 
 
 def _fully_connected_f32(site: Site, values: Values, batches: int) -> tuple[Call, ...]:
@@ -254,8 +273,23 @@ def _fully_connected_f32(site: Site, values: Values, batches: int) -> tuple[Call
     return (_call("ec_fully_connected_f32", "ec_fully_connected", params, site),)
 
 
-def _call(function: str, family: str, params: Struct, site: Site, inputs: int = 1) -> Call:
-    return Call(function, family, params, site.op.inputs[:inputs], site.op.outputs)
+def _call(
+    function: str,
+    family: str,
+    params: Struct,
+    site: Site,
+    inputs: int = 1,
+    *,
+    instructions: int | None = None,
+) -> Call:
+    return Call(
+        function,
+        family,
+        params,
+        site.op.inputs[:inputs],
+        site.op.outputs,
+        instructions=instructions,
+    )
 
 
 _FULLY_CONNECTED = {

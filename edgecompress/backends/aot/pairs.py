@@ -7,6 +7,7 @@ bytes Q alone. That is exact only within bounds, which are proven here for every
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from edgecompress.backends.aot.layer import (
     folded_bias,
     padded,
 )
+from edgecompress.backends.aot.packing import unpacked_first
 from edgecompress.backends.aot.sliding import Axis, Shape
 
 MOST_ODD_SUM = 1 << 23
@@ -34,6 +36,8 @@ MOST_SCRATCH = 1 << 24
 """Bytes of working memory."""
 BLOCK = 4
 """Output channels that are computed together."""
+PARTS = (2 << 10, 8 << 10)
+"""Bytes of scratch in which packed weights are unpacked part by part."""
 
 
 def by_pairs(layer: Layer, multipliers: Sequence[Multiplier]) -> Call | None:
@@ -84,6 +88,43 @@ def by_pairs(layer: Layer, multipliers: Sequence[Multiplier]) -> Call | None:
         reuses=layer.shape.reuse(itemsize=1, step=2, staged=True),
         instructions=_instructions(layer.shape, fields),
     )
+
+
+def packed_pairs(call: Call, shape: Shape, out_zero: int) -> list[Call]:
+    """A call of by_pairs with its weights packed in flash, where that saves any: unpacked all at
+    once, or as many blocks at a time as PARTS bytes of scratch hold."""
+    assert call.params is not None and call.instructions is not None
+    fields = call.params.fields
+    array = fields["weights"]
+    assert isinstance(array, Array)
+    blocks, words = array.values.shape
+    whole = unpacked_first(call, blocks=blocks, head=BLOCK, out_zero=out_zero)
+    if whole is None:
+        return []
+    found, unpacked = [whole], whole.unpacked
+    assert unpacked is not None and whole.instructions is not None
+    size, own = 4 * words, call.scratch or 0
+    for count in sorted({-(-blocks // max((most - own) // size, 1)) for most in PARTS}):
+        part = -(-blocks // count)
+        if count == 1:
+            continue
+        each = _instructions(replace(shape, out_channels=BLOCK * part), fields)
+        last = shape.out_channels - BLOCK * part * (count - 1)
+        made = each * (count - 1)
+        made += _instructions(replace(shape, out_channels=last), fields)
+        params: dict[str, Value] = {"conv": Struct(call.params.ctype, {**fields, "weights": None})}
+        params |= {"part": part, "unpack": unpacked.params}
+        found.append(
+            replace(
+                whole,
+                function="ec_conv_pairs_packed_s8",
+                params=Struct("ec_conv_pairs_packed_t", params),
+                scratch=part * size + own,
+                reuses=(),
+                instructions=whole.instructions - call.instructions + made,
+            )
+        )
+    return found
 
 
 def _runs(shape: Shape) -> tuple[int, int]:
@@ -188,12 +229,16 @@ def _staged(shape: Shape) -> tuple[int, int, int]:
     return row, left * shape.channels, inside * shape.channels
 
 
+def block_instructions(steps: int, *, rectified: bool) -> int:
+    """What a block of channels of two pixels takes on a Cortex-M4, counted."""
+    return 12 * steps + 3 * (1 + (steps - 1) // 16) + (54 if rectified else 68)
+
+
 def _instructions(shape: Shape, fields: Mapping[str, Value]) -> int:
     """What the call takes on a Cortex-M4: its loops counted, what is around them as measured."""
     size = {name: value for name, value in fields.items() if isinstance(value, int)}
     steps, run = size["steps"], size["run"]
-    turns = 1 + (steps - 1) // 16
-    block = 12 * steps + 3 * turns + (54 if size["rectified"] else 68)
+    block = block_instructions(steps, rectified=bool(size["rectified"]))
     expanded = 7 * (run // 4) + 2 * (run // 16) + (14, 26, 30, 38)[run % 4]
     blocks = -(-shape.out_channels // BLOCK)
     pair = 157 + shape.height.kernel * size["runs_per_row"] * expanded + block * blocks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from edgecompress.backends.aot.calls import Call, Lowering, Reuse, Site, Struct, Value
@@ -41,6 +43,7 @@ def _pool(function: str) -> Lowering:
                 site.op.inputs[:1],
                 site.op.outputs[:1],
                 reuses=_reuses(window, data, result),
+                instructions=_instructions(function, suffix, window),
             ),
         )
 
@@ -60,7 +63,12 @@ def _window(site: Site, data: Tensor, result: Tensor) -> dict[str, int]:
             1 <= kernel <= _MOST and 1 <= stride <= _MOST,
             f"window of {kernel} and stride of {stride} ({name}); supported: 1..{_MOST}",
         )
-        out, pad = window_padding(padding, size=data.shape[axis], kernel=kernel, stride=stride)
+        size, side = data.shape[axis], ("top", "bottom") if short == "h" else ("left", "right")
+        if "pad_top" in site.op.options:  # rows of a map: the paddings are given
+            pad, behind = (int(site.op.options[f"pad_{one}"]) for one in side)  # type: ignore[arg-type]
+            out = (size + pad + behind - kernel) // stride + 1
+        else:
+            out, pad = window_padding(padding, size=size, kernel=kernel, stride=stride)
         site.require(
             result.shape[axis] == out,
             f"the output has {name} {result.shape[axis]}; its options give {out}",
@@ -99,6 +107,53 @@ def _bounds(site: Site, data: Tensor, result: Tensor) -> tuple[float, float]:
         f" {result.zero_points[0]}; they must be equal",
     )
     return activation_range(activation, result)
+
+
+class Block(NamedTuple):
+    """What some channels that are reduced together take on a Cortex-M4: once, and per element."""
+
+    channels: int
+    once: float
+    each: float
+
+
+BLOCKS: dict[tuple[str, str], tuple[Block, ...]] = {
+    ("average_pool", "s8"): (Block(16, 456, 15), Block(4, 228, 6), Block(1, 143, 6)),
+    ("max_pool", "s8"): (Block(16, 95, 18.4), Block(4, 80, 6.5), Block(1, 81, 6)),
+    ("average_pool", "s16"): (Block(4, 142, 12), Block(1, 70, 6)),
+    ("max_pool", "s16"): (Block(4, 148, 12), Block(1, 70, 6)),
+    ("average_pool", "f32"): (Block(4, 250, 16), Block(1, 90, 8)),
+    ("max_pool", "f32"): (Block(4, 250, 24), Block(1, 90, 8)),
+}
+_WINDOW, _ROW = 60, 9
+
+
+def in_blocks(channels: int, blocks: tuple[Block, ...], elements: float) -> float:
+    """Instructions for `channels` of `elements` each, in as large blocks as fit; the last has 1."""
+    total = 0.0
+    for block in blocks:
+        count, channels = divmod(channels, block.channels)
+        total += count * (block.once + elements * block.each)
+    return total
+
+
+def _instructions(function: str, suffix: str, window: dict[str, int]) -> int | None:
+    """What a pool takes on a Cortex-M4, windows clipped to the input; None for a huge output."""
+    if max(window["out_height"], window["out_width"]) > _MOST:
+        return None
+    seen = []
+    for axis, pad in (("height", "pad_top"), ("width", "pad_left")):
+        first = np.arange(window[f"out_{axis}"]) * window[f"stride_{axis}"] - window[pad]
+        end = np.minimum(first + window[f"kernel_{axis}"], window[f"in_{axis}"])
+        seen.append(float((end - np.maximum(first, 0)).mean()))
+    rows, columns = seen
+    rows = 1.0 if suffix == "s8" and columns == window["in_width"] else rows
+    blocks = tuple(
+        block._replace(once=block.once + _ROW * rows) for block in BLOCKS[function, suffix]
+    )
+    each = _WINDOW + in_blocks(window["channels"], blocks, seen[0] * columns)
+    windows = window["batches"] * window["out_height"] * window["out_width"]
+    return round(_WINDOW + windows * each)
 
 
 def _reuses(window: dict[str, int], data: Tensor, result: Tensor) -> tuple[Reuse, ...]:

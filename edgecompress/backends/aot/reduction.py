@@ -13,6 +13,7 @@ from edgecompress.backends.aot.fixedpoint import (
     scale_of,
     zero_point_of,
 )
+from edgecompress.backends.aot.pooling import Block, in_blocks
 from edgecompress.backends.aot.shapes import (
     axis_of,
     checked,
@@ -136,8 +137,28 @@ def _call(
             site.op.inputs[:1],
             site.op.outputs[:1],
             reuses=_reuses([n for n, _ in kept], [s for _, s in kept], data, width_of(data)),
+            instructions=_instructions(name, data, kept),
         ),
     )
+
+
+_SUMS = {
+    "s8": (Block(16, 1000, 15), Block(4, 400, 6), Block(1, 215, 5)),
+    "s16": (Block(1, 150, 5),),
+    "f32": (Block(1, 150, 9),),
+}
+_EXTREMES = (Block(1, 40, 10.5),)
+_AROUND = 100
+
+
+def _instructions(name: str, data: Tensor, kept: list[tuple[int, int]]) -> int:
+    """What a reduction takes on a Cortex-M4: channels that lie side by side go together."""
+    outputs = math.prod(n for n, _ in kept)
+    blocks = _SUMS[_SUFFIX[data.dtype]] if name == "sum" else _EXTREMES
+    count, stride = kept[-1]
+    side, blocks = (count, blocks) if stride == 1 else (1, blocks[-1:])
+    each = in_blocks(side, blocks, data.elements / max(outputs, 1))
+    return round(_AROUND + outputs // max(side, 1) * each)
 
 
 def _reuses(counts: list[int], strides: list[int], data: Tensor, size: int) -> tuple[Reuse, ...]:
@@ -177,6 +198,7 @@ def _arg(least: bool) -> Lowering:
                 site.op.inputs[:1],
                 site.op.outputs[:1],
                 reuses=_reuses([outer, inner], [count * inner, 1], data, width_of(result)),
+                instructions=_AROUND + 9 * data.elements + 20 * result.elements,
             ),
         )
 
