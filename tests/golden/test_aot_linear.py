@@ -80,12 +80,12 @@ def test_every_pair_of_inputs() -> None:
 
 @pytest.mark.parametrize("form", ["", "-DEC_WITH_DSP", "-DEC_WITH_THUMB1"])
 def test_any_number_of_elements(form: str) -> None:
-    check(few(nightly(60, 2000), seed=2), run=partial(run_host, flags=(form,) if form else ()))
+    check(few(nightly(60, 500), seed=2), run=partial(run_host, flags=(form,) if form else ()))
 
 
 def test_the_output_lies_over_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "plan", at_limit("forward"))
-    check(few(nightly(60, 1000), seed=3))
+    check(few(nightly(60, 500), seed=3))
 
 
 FALLBACKS = {

@@ -186,8 +186,15 @@ def test_a_part_after_the_other_stays_apart(monkeypatch: pytest.MonkeyPatch) -> 
     call = call_of(program)
     assert call.function == "ec_conv_pairs_packed_s8" and not call.reuses
     assert call.scratch is not None and call.scratch <= 1 << 10
+    five = call_of(conv(np.ones((18, 1, 1, 64)), size=(5, 5)))
+    monkeypatch.setattr(pairs, "PARTS", (1 << 10, 1 << 16))
+    again = call_of(conv(np.ones((18, 1, 1, 64)), size=(5, 5)))
+    assert five.params is not None and five.params.fields["part"] == 2  # of five blocks: 2, 2, 1
+    assert (five.scratch, five.instructions) == (again.scratch, again.instructions)
     force(monkeypatch, "ec_conv_pairs_s8")
     whole = call_of(program)
+    assert five.instructions is not None and whole.instructions is not None
+    assert 0 < five.instructions < whole.instructions
     assert whole.reuses and whole.scratch == 256 + 16 * (4 + 2 * 32 + 12) * 4
 
 

@@ -12,4 +12,4 @@ from tests.golden.test_aot_linear import few
 
 @pytest.mark.parametrize("board", ["qemu_m0", "qemu_m3", "qemu_m4", "qemu_m55"])
 def test_gives_tflm_bits(board: str) -> None:
-    check(few(nightly(60, 1000), seed=5), run=run_on(board))
+    check(few(nightly(60, 500), seed=5), run=run_on(board))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.backends.aot.packing import bits_of, pack, unpack
@@ -37,6 +37,7 @@ def halfwords_of(values: Any) -> Any:
     return (256 * values[:, 1::2] + values[:, ::2]).astype("<i2").view("<u4")
 
 
+@settings(deadline=None)
 @given(weights(), st.sampled_from([words_of, halfwords_of]))
 def test_round_trip(given_: tuple[int, Any], form: Any) -> None:
     bits, values = given_
@@ -49,6 +50,7 @@ def test_round_trip(given_: tuple[int, Any], form: Any) -> None:
         assert np.array_equal(unpack(packed, more, words.shape[1]), words)
 
 
+@settings(deadline=None)
 @given(weights())
 def test_is_as_described(given_: tuple[int, Any]) -> None:
     """Decoded field by field."""

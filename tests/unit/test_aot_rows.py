@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.backends.aot.loops import Line, Turn, rolled
@@ -171,6 +171,7 @@ def _unrolled(turns: list[Turn]) -> list[Turn]:
 LINES = st.tuples(st.sampled_from("fg"), st.integers(0, 3), st.sampled_from("ab"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.lists(LINES, max_size=2)), max_size=20))
 def test_loops_do_the_same_work(drawn: list[tuple[int, list[Line]]]) -> None:
     turns = [Turn(op, tuple(lines)) for op, lines in drawn]

@@ -104,13 +104,10 @@ def packed_pairs(call: Call, shape: Shape, out_zero: int) -> list[Call]:
     found, unpacked = [whole], whole.unpacked
     assert unpacked is not None and whole.instructions is not None
     size, own = 4 * words, call.scratch or 0
-    for count in sorted({-(-blocks // max((most - own) // size, 1)) for most in PARTS}):
-        part = -(-blocks // count)
-        if count == 1:
-            continue
-        each = _instructions(replace(shape, out_channels=BLOCK * part), fields)
-        last = shape.out_channels - BLOCK * part * (count - 1)
-        made = each * (count - 1)
+    for part in sorted({_even(blocks, max((most - own) // size, 1)) for most in PARTS} - {blocks}):
+        before = (blocks - 1) // part
+        last = shape.out_channels - BLOCK * part * before
+        made = before * _instructions(replace(shape, out_channels=BLOCK * part), fields)
         made += _instructions(replace(shape, out_channels=last), fields)
         params: dict[str, Value] = {"conv": Struct(call.params.ctype, {**fields, "weights": None})}
         params |= {"part": part, "unpack": unpacked.params}
@@ -125,6 +122,11 @@ def packed_pairs(call: Call, shape: Shape, out_zero: int) -> list[Call]:
             )
         )
     return found
+
+
+def _even(blocks: int, most: int) -> int:
+    """Blocks of each of as few parts as possible, at most `most`, the parts about equal."""
+    return -(-blocks // -(-blocks // most))
 
 
 def _runs(shape: Shape) -> tuple[int, int]:
