@@ -2,6 +2,7 @@
 MODEL ?= kws
 BOARD ?= qemu_m4
 RUNS ?= 3
+JOBS ?= 2
 ARGS ?=
 EC = .venv/bin/edgecompress
 PY = .venv/bin/python
@@ -36,7 +37,7 @@ train: .venv/.ready ## train a zoo model afresh
 	@$(EC) train $(MODEL) $(ARGS)
 
 test: .venv/.ready tools ## the tests; what is missing on this machine is skipped with a reason
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 lint: .venv/.ready ## ruff and mypy
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
