@@ -7,14 +7,29 @@ from typing import Literal, get_args
 Metric = Literal["top1", "auc", "mse"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
-ScoreName = Literal["l1", "l2", "random", "bn_gamma", "geometric_median", "taylor"]
+ScoreName = Literal["l1", "l2", "random", "bn_gamma", "geometric_median", "taylor", "obs"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
-Scope = Literal["global", "layer"]
+Scope = Literal["global", "layer", "predicted"]
+"""How much of each group goes: as one ranking of all channels has it, the same ratio of each, or
+by the predicted errors of the repaired layers."""
+Target = Literal["ratio", "macs", "params", "flash", "ram", "instructions"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+"""What pruning aims at."""
+Repair = Literal["none", "mean", "merge", "lbyl", "udfc", "activation"]
+REPAIRS: tuple[Repair, ...] = get_args(Repair)
+"""How what reads removed channels is made to do without them."""
 Unknown = Literal["error", "barrier"]
 """What an unknown layer is: an error, or a barrier that protects its channels."""
 
 Mode = Literal["int8", "int16x8", "float16", "dynamic", "float32"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+Calibration = Literal["samples", "data-free", "distilled"]
+CALIBRATIONS: tuple[Calibration, ...] = get_args(Calibration)
+"""Where the activations' ranges come from: samples, the weights alone, inputs made from them."""
+Rounding = Literal["nearest", "squant", "compensated"]
+ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
+"""How weights go onto their grid: each to its nearest value, with small sums of errors, or one
+making up for the error of another."""
 Kernels = Literal["exact", "fast"]
 KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 """The reference kernels of a runtime, or its default ones."""

@@ -1,0 +1,1 @@
+"""Compression without data: statistics from the weights, repair, rounding, ranges."""
