@@ -12,62 +12,151 @@ from typing import Any
 
 from edgecompress.errors import ConfigError
 from edgecompress.strict import TOO_DEEP, build
-from edgecompress.vocabulary import IoType, Kernels, Mode, Scope, ScoreName, Unknown
+from edgecompress.vocabulary import (
+    TARGETS,
+    Calibration,
+    IoType,
+    Kernels,
+    Mode,
+    Repair,
+    Rounding,
+    Scope,
+    ScoreName,
+    Target,
+    Unknown,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+RECIPES = Path(__file__).parent / "recipes"
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([kKmM]?)(?:i?[bB])?")
 UNIT = {"": 1, "k": 1024, "m": 1024 * 1024}
 
 
-@dataclass(frozen=True)
-class Prune:
-    """Structured pruning: at most one target (`ratio`, `macs` or `params`); none means no pruning.
+BY_SAMPLES: tuple[Repair, ...] = ("none", "mean", "activation")
+"""Repairs that can go by samples; the others go by filters, which samples do not show."""
 
-    `ratio` is the fraction of the prunable channels to remove, `macs` and `params` the fraction
-    of the model's multiply-accumulates or parameters to keep. The rest are the arguments of
+
+@dataclass(frozen=True)
+class Choice:
+    """What pruning removes: at most one target (one of TARGETS), and how the channels are chosen.
+
+    `ratio` is the fraction of the prunable channels to remove. The others are what may remain of
+    multiply-accumulates, parameters, bytes of flash and of RAM, and instructions of one inference:
+    up to 1 a share of the original's, above 1 a whole number. The rest are the arguments of
     `edgecompress.prune_structured` of the same name.
     """
 
     ratio: float | None = None
     macs: float | None = None
     params: float | None = None
+    flash: float | None = None
+    ram: float | None = None
+    instructions: float | None = None
     score: ScoreName = "l2"
     scope: Scope = "global"
     round_to: int = 1
     min_channels: int = 1
     protect: tuple[str, ...] = ()
     unknown: Unknown = "error"
+    repair: Repair = "none"
 
     def __post_init__(self) -> None:
-        targets = {"ratio": self.ratio, "macs": self.macs, "params": self.params}
-        given = [name for name, value in targets.items() if value is not None]
-        if len(given) > 1:
-            raise ConfigError(f"prune: {' and '.join(given)} are both set; keep one target")
-        for name, value in targets.items():
-            if value is not None and not 0 <= value <= 1:
+        if len(self.targets) > 1:
+            raise ConfigError(f"prune: {' and '.join(self.targets)} are both set; keep one target")
+        for name, value in self.targets.items():
+            if name == "ratio" and not 0 <= value <= 1:
                 raise ConfigError(f"prune.{name} = {value}: use a fraction from 0 to 1")
+            if name != "ratio" and not (0 <= value <= 1 or (value > 1 and value % 1 == 0)):
+                raise ConfigError(
+                    f"prune.{name} = {value}: use a fraction from 0 to 1, or a whole number above 1"
+                )
+
+    @property
+    def targets(self) -> dict[Target, float]:
+        """The targets that are given."""
+        values: dict[Target, float | None] = {name: getattr(self, name) for name in TARGETS}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def active(self) -> bool:
         """Whether there is anything to prune."""
-        return bool(self.ratio) or self.macs is not None or self.params is not None
+        return bool(self.targets) and self.ratio != 0
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything needs to be known of the activations."""
+        return self.score == "obs" or self.scope == "predicted" or self.repair != "none"
+
+
+@dataclass(frozen=True)
+class Prune(Choice):
+    """Structured pruning; without a target, none.
+
+    `calibration` says what repair, score "obs" and scope "predicted" learn the activations from:
+    the weights alone, `samples` rows, or as many distilled ones (at most those that one batch has).
+    The repairs of BY_SAMPLES can do either, the others need "data-free".
+    """
+
+    calibration: Calibration = "data-free"
+    samples: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1:
+            raise ConfigError(f"prune.samples = {self.samples}: use at least 1")
+        if self.calibration != "data-free" and self.repair not in BY_SAMPLES:
+            raise ConfigError(
+                f'prune.calibration = "{self.calibration}": repair = "{self.repair}" goes by the'
+                ' weights alone; use calibration = "data-free", or repair = "activation"'
+            )
+
+
+OWN = ("calibration", "weight_bits", "rounding", "correct_bias", "equalise")
+"""Keys of `quantize` that are for mode int8."""
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """Conversion to a flatbuffer: the arguments of `edgecompress.quantize` of the same name."""
+    """Conversion to a flatbuffer: the arguments of `edgecompress.quantize` of the same name.
+
+    `calibration = "samples"` takes `calibration_samples` rows of the data. `input_range` is the
+    least and the largest value of the inputs, for `calibration = "data-free"`.
+    """
 
     mode: Mode = "int8"
+    calibration: Calibration = "samples"
     calibration_samples: int = 200
+    weight_bits: int = 8
+    rounding: Rounding = "nearest"
+    correct_bias: bool = False
+    equalise: bool = False
+    input_range: tuple[float, ...] | None = None
     input_type: IoType | None = None
     output_type: IoType | None = None
     per_channel: bool = True
 
     def __post_init__(self) -> None:
+        if not 2 <= self.weight_bits <= 8:
+            raise ConfigError(f"quantize.weight_bits = {self.weight_bits}: use 2 to 8")
+        if self.input_range is not None:
+            if self.calibration != "data-free":
+                raise ConfigError('quantize.input_range: for calibration = "data-free" alone')
+            if len(self.input_range) != 2 or not self.input_range[0] < self.input_range[1]:
+                raise ConfigError(
+                    f"quantize.input_range = {list(self.input_range)}: use two numbers, the least"
+                    " first"
+                )
+        plain = Quantize.__dataclass_fields__
+        own = [name for name in OWN if getattr(self, name) != plain[name].default]
+        if self.mode != "int8" and own:
+            raise ConfigError(
+                f"quantize: {', '.join(own)} are for mode int8, not {self.mode}; leave them out, or"
+                " take another recipe"
+            )
         if self.calibration_samples < 1:
             raise ConfigError(
                 f"quantize.calibration_samples = {self.calibration_samples}: use at least 1"
@@ -107,6 +196,16 @@ class Recipe:
         if self.seed < 0:
             raise ConfigError(f"seed = {self.seed}: use a whole number from 0")
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether a run needs data for more than to judge the model."""
+        prune = self.prune
+        quantize = self.quantize
+        return (quantize.calibration == "samples" and quantize.mode.startswith("int")) or (
+            prune.active
+            and (prune.score == "taylor" or (prune.learns and prune.calibration == "samples"))
+        )
+
     @classmethod
     def read(cls, path: Path) -> Recipe:
         """The recipe in the TOML file `path`; ConfigError names the file, the key and what is
@@ -116,15 +215,22 @@ class Recipe:
     def merged(self, changes: Mapping[str, Mapping[str, Any]], *, seed: int | None) -> Recipe:
         """This recipe with options of the command line on top: `changes[section][key]`.
 
-        A new pruning target takes the place of the recipe's.
+        A new pruning target takes the place of the recipe's, and without repair the scope
+        "predicted", which goes by it, becomes "global".
         """
         sections: dict[str, Any] = {}
         for section, values in changes.items():
             values = dict(values)
-            if section == "prune" and values.keys() & {"ratio", "macs", "params"}:
-                values = {"ratio": None, "macs": None, "params": None, **values}
+            if section == "prune" and values.keys() & set(TARGETS):
+                values = {**dict.fromkeys(TARGETS), **values}
+            if section == "prune" and values.get("repair") == "none":
+                values = {"scope": _unpredicted(self.prune.scope), **values}
             sections[section] = replace(getattr(self, section), **values)
         return replace(self, **sections, seed=self.seed if seed is None else seed)
+
+
+def _unpredicted(scope: Scope) -> Scope:
+    return "global" if scope == "predicted" else scope
 
 
 @dataclass(frozen=True)
@@ -177,6 +283,21 @@ class Budget:
         """The budget in the TOML file `path`; ConfigError names the file, the key and what is
         allowed."""
         return build(cls, _toml(path), where=str(path), error=ConfigError)
+
+
+def named(name: str) -> Path:
+    """The file of a recipe: `name` itself where it is a file, else one that comes with us.
+
+    Raises ConfigError where it is neither, naming those there are.
+    """
+    path = Path(name)
+    if path.suffix or path.exists():
+        return path
+    own = RECIPES / f"{name}.toml"
+    if not own.is_file():
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+        raise ConfigError(f"recipe {name!r}: no such file, nor a recipe of ours ({known})")
+    return own
 
 
 def parse_size(text: str | int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,33 +12,51 @@ import numpy.typing as npt
 from edgecompress import channels, cost
 from edgecompress.artifact import Json
 from edgecompress.channels import View
-from edgecompress.channels.rules import rule_for
-from edgecompress.errors import ConfigError, UnsupportedError
+from edgecompress.channels.graph import Weights
+from edgecompress.datafree import obs
+from edgecompress.datafree.apply import Outcome, repaired
+from edgecompress.datafree.audit import audited
+from edgecompress.datafree.joint import on_grid
+from edgecompress.datafree.measured import measured
+from edgecompress.datafree.model import modelled
+from edgecompress.datafree.readers import readers
+from edgecompress.datafree.sequential import sequential
+from edgecompress.datafree.statistics import Statistics
+from edgecompress.errors import ConfigError
 from edgecompress.progress import Progress, silent
-from edgecompress.prune import choose
-from edgecompress.prune.choose import ROUNDING
+from edgecompress.prune import allocate, budgets
+from edgecompress.prune.budgets import Goal
+from edgecompress.prune.choose import Chooser
 from edgecompress.prune.scores import SCORES, Data, Task
-from edgecompress.recipe import Prune
-from edgecompress.vocabulary import SCORE_NAMES, Scope, ScoreName, Unknown
+from edgecompress.recipe import BY_SAMPLES, Choice
+from edgecompress.vocabulary import REPAIRS, SCORE_NAMES, TARGETS, Scope, ScoreName, Target, Unknown
 
 if TYPE_CHECKING:
     import keras
 
 
 @dataclass(frozen=True)
-class Options(Prune):
+class Options(Choice):
     """What to remove, and how to choose it: a recipe's table, with one target and in bounds.
 
-    Exactly one target: `ratio` in [0, 1) of the prunable channels to remove, or `macs` or
-    `params` in (0, 1], the share of the original that may remain at most. `scope="global"` ranks
-    the channels of all groups together, "layer" takes the same ratio of every group. In every
+    Exactly one target: `ratio` in [0, 1) of the prunable channels to remove, or what may remain at
+    most: `macs`, `params`, or on the device `flash`, `ram` (bytes) or `instructions`, as
+    `budgets.on_device` counts them; a share of the original in (0, 1], or above 1 a whole number.
+    `scope="global"` ranks the channels of all groups together, "layer" takes the same ratio of
+    every group, "predicted" what the repaired layers can do without (`prune.allocate`). In every
     group at least `min_channels` channels stay and what stays is rounded up to a multiple of
     `round_to` (never above the group's size), so rounding removes fewer channels than asked for.
-    `protect` names layers whose output channels stay. `unknown` as in `channels.groups`. `seed` is
-    for score="random". Raises ConfigError for anything else.
+    `protect` names layers whose output channels stay. `unknown` as in `channels.groups`. `repair`
+    says how the layers that read removed channels are made to do without them; channels that
+    cannot be repaired stay. `samples` counts the samples that there are to learn from, which only
+    the repairs of BY_SAMPLES can. `seed` is for score="random". `weight_bits` (2 to 8) are those of
+    the weights after a later quantisation: a target on the device counts with them. Raises
+    ConfigError for anything else.
     """
 
     seed: int = 0
+    samples: int = 0
+    weight_bits: int = 8
 
     def __post_init__(self) -> None:
         name, value = self.target
@@ -48,27 +64,45 @@ class Options(Prune):
             raise ConfigError(
                 f"prune: ratio={value} is not in [0, 1); 0.3 removes 30% of the channels"
             )
-        if name != "ratio" and not 0 < value <= 1:
-            raise ConfigError(f"prune: {name}={value} is not in (0, 1]; 0.5 keeps at most 50%")
-        for key, allowed in (("score", SCORE_NAMES), ("scope", get_args(Scope))):
+        if name != "ratio" and not (0 < value <= 1 or (value > 1 and value % 1 == 0)):
+            raise ConfigError(
+                f"prune: {name}={value} is not in (0, 1], nor a whole number above; 0.5 keeps at"
+                " most 50%"
+            )
+        for key, allowed in (
+            ("score", SCORE_NAMES),
+            ("scope", get_args(Scope)),
+            ("repair", REPAIRS),
+        ):
             given = getattr(self, key)
             if given not in allowed:
                 raise ConfigError(f"prune: unknown {key} {given!r}; use {', '.join(allowed)}")
-        for key, least in (("round_to", 1), ("min_channels", 1), ("seed", 0)):
+        for key, least in (("round_to", 1), ("min_channels", 1), ("seed", 0), ("samples", 0)):
             number = getattr(self, key)
             if not isinstance(number, int) or number < least:
                 raise ConfigError(f"prune: {key}={number!r} is not a whole number from {least}")
+        if not isinstance(self.weight_bits, int) or not 2 <= self.weight_bits <= 8:
+            raise ConfigError(
+                f"prune: weight_bits={self.weight_bits!r}; use a whole number, 2 to 8"
+            )
+        if self.samples and self.repair not in BY_SAMPLES:
+            raise ConfigError(
+                f'prune: repair="{self.repair}" goes by the weights alone; leave the samples out,'
+                ' or use repair="activation"'
+            )
+        if self.scope == "predicted" and self.repair == "none":
+            raise ConfigError(
+                'prune: scope predicted goes by what a repair leaves; add repair="activation", or'
+                ' use scope="global"'
+            )
 
     @property
-    def target(self) -> tuple[str, float]:
+    def target(self) -> tuple[Target, float]:
         """The one target that is given, and its value; ConfigError for none or several."""
-        targets = {"ratio": self.ratio, "macs": self.macs, "params": self.params}
-        given = {name: value for name, value in targets.items() if value is not None}
-        if len(given) != 1:
-            raise ConfigError(
-                f"prune: give exactly one of {', '.join(targets)}; got {', '.join(given) or 'none'}"
-            )
-        ((name, value),) = given.items()
+        if len(self.targets) != 1:
+            given = ", ".join(self.targets) or "none"
+            raise ConfigError(f"prune: give exactly one of {', '.join(TARGETS)}; got {given}")
+        ((name, value),) = self.targets.items()
         return name, value
 
 
@@ -130,35 +164,75 @@ class PrunePlan:
 
 
 def plan(
-    model: keras.Model, *, data: Data | None = None, progress: Progress = silent, **options: Any
+    model: keras.Model,
+    *,
+    data: Data | None = None,
+    samples: npt.NDArray[Any] | None = None,
+    progress: Progress = silent,
+    **options: Any,
 ) -> PrunePlan:
     """Choose the channels to remove from a Keras model, which is only read.
 
-    `options` are the fields of `Options`; `data` (x, y) is for score="taylor". Raises ConfigError
+    `options` are the fields of `Options`; `data` (x, y) is for score="taylor", `samples` (N,
+    *input_shape) without labels for score="obs" and the guards of a repair. Raises ConfigError
     for a bad option, or a target that cannot be reached (it says how far one can get);
     UnsupportedError for an unknown layer.
     """
-    return follow(model, Options(**options), data=data, progress=progress)
+    chosen = Options(**options, samples=0 if samples is None else len(samples))
+    statistics = learned(model, chosen, samples)
+    return follow(model, chosen, data=data, statistics=statistics, progress=progress)[0]
+
+
+def learned(
+    model: keras.Model, options: Options, samples: npt.NDArray[Any] | None
+) -> Statistics | None:
+    """What the score and the repair know of the activations: from samples, or from the model
+    alone; None where neither asks."""
+    if not options.learns:
+        return None
+    view = channels.analyse(model, unknown=options.unknown)
+    return modelled(view) if samples is None else measured(view, samples)
 
 
 def follow(
-    model: keras.Model, options: Options, *, data: Data | None, progress: Progress
-) -> PrunePlan:
-    """What `plan` does, with its options in one object."""
+    model: keras.Model,
+    options: Options,
+    *,
+    data: Data | None,
+    statistics: Statistics | None,
+    progress: Progress,
+) -> tuple[PrunePlan, Goal]:
+    """What `plan` does, with its options in one object, and what became of the target."""
     (target, value), score = options.target, options.score
     view = channels.analyse(model, unknown=options.unknown, protect=options.protect)
-    values = SCORES[score](Task(view, model, data, options.seed, progress))
+    values = SCORES[score](Task(view, model, data, options.seed, progress, statistics))
     scores = [values[view.channels[group.name]] for group in view.groups]
+    unread, doubted = _beyond(view, options, statistics)
     groups = tuple(
-        GroupPlan(g.name, g.size, protected=g.protected or _unscored(s, score))
+        GroupPlan(
+            g.name,
+            g.size,
+            protected=g.protected
+            or _unscored(s, score)
+            or unread.get(g.name)
+            or doubted.get(g.name),
+        )
         for g, s in zip(view.groups, scores, strict=True)
     )
     if target != "ratio" or value > 0:
         _check_prunable(groups)
     ranked = [s for g, s in zip(groups, scores, strict=True) if g.protected is None]
-    chooser = choose.Chooser.of(
+    chooser = Chooser.of(
         ranked, options.scope, round_to=options.round_to, min_channels=options.min_channels
     )
+    if options.scope == "predicted" and statistics is not None:
+        free = {g.name: order for g, order in zip(_free(groups), chooser.orders, strict=True)}
+        chooser = replace(
+            chooser,
+            queue=allocate.queue(
+                view, free, ranked, statistics, target=target, min_channels=options.min_channels
+            ),
+        )
 
     def chosen(fraction: float) -> PrunePlan:
         drops = iter(chooser.drops(fraction))
@@ -166,12 +240,81 @@ def follow(
         return PrunePlan(tuple(filled), options.unknown)
 
     if target == "ratio":
-        return chosen(value)
-    return _search(view, target, value, chooser.steps, chosen)
+        return chosen(value), Goal(target, value)
+    return budgets.search(
+        target,
+        value,
+        steps=chooser.steps,
+        chosen=chosen,
+        cost_of=_counter(model, view, options),
+        view=view,
+        doubted=[g.name for g in groups if g.protected and g.protected == doubted.get(g.name)],
+        progress=progress,
+    )
+
+
+def _free(groups: Sequence[GroupPlan]) -> list[GroupPlan]:
+    return [group for group in groups if group.protected is None]
+
+
+def _counter(model: keras.Model, view: View, options: Options) -> Callable[[PrunePlan], int | None]:
+    """What a plan costs: of MACs and parameters from the shapes, else of the model that is cut."""
+    (target, _), bits = options.target, options.weight_bits
+    if target in budgets.ON_DEVICE:
+        return lambda plan: budgets.on_device(cut(model, plan), target, weight_bits=bits)
+    measure = cost.meter(view)
+    return lambda plan: getattr(measure(view.keep(plan.drops)), target)
 
 
 def _unscored(scores: npt.NDArray[Any], name: ScoreName) -> str | None:
     return f"score {name} does not apply" if np.isnan(scores).any() else None
+
+
+def _beyond(
+    view: View, options: Options, statistics: Statistics | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """By group, why the layers that read it cannot be repaired: because nothing is known of what
+    one reads, or because a guard does not trust it."""
+    unread, doubted = dict[str, str](), dict[str, str]()
+    if options.repair == "none" or statistics is None:
+        return unread, doubted
+    known = tuple(readers(view, statistics))
+    for group, classes in view.channels.items():
+        if not obs.covered(view, group, known):
+            unread[group] = "repair: nothing is known of what a layer that reads it sums over"
+        for reader in known:
+            guard = statistics.guards.get(reader.name)
+            reads = np.isin(view.roots[reader.ids], classes).any()
+            if reads and guard is not None and not guard.trusted:
+                doubted.setdefault(group, f"repair: {reader.name}: {guard.reason}; give samples")
+    return unread, doubted
+
+
+def mended(
+    model: keras.Model,
+    plan: PrunePlan,
+    options: Options,
+    *,
+    statistics: Statistics | None,
+    samples: npt.NDArray[Any] | None,
+    audit: npt.NDArray[Any] | None,
+    progress: Progress,
+) -> Outcome:
+    """The weights that repair the layers which read the channels of `plan`; of "none", none.
+
+    Without `samples`, the errors of the repaired layers are measured on the rows `audit`. "udfc"
+    takes the kept channels with weights of `weight_bits` bits where these are fewer than 8.
+    """
+    if options.repair == "none" or statistics is None or not plan.drops:
+        return Outcome()
+    view = channels.analyse(model, unknown=options.unknown)
+    keep = view.keep(plan.drops)
+    if samples is not None and options.repair == "activation":
+        return sequential(view, keep, samples, progress=progress)
+    if options.weight_bits < 8 and options.repair == "udfc":
+        statistics = on_grid(model, statistics, bits=options.weight_bits)
+    outcome = repaired(view, keep, statistics, options.repair)
+    return outcome if audit is None else audited(view, outcome, statistics, audit)
 
 
 def _check_prunable(groups: Sequence[GroupPlan]) -> None:
@@ -180,48 +323,14 @@ def _check_prunable(groups: Sequence[GroupPlan]) -> None:
         raise ConfigError(f"prune: every channel of the model is protected: {stay}")
 
 
-def _search(
-    view: View,
-    target: str,
-    share: float,
-    steps: Sequence[float],
-    chosen: Callable[[float], PrunePlan],
-) -> PrunePlan:
-    """The plan that removes least and still meets the target, by bisection over nested plans."""
-    measure = cost.meter(view)
+def cut(
+    model: keras.Model, plan: PrunePlan, *, changes: Mapping[str, Weights] | None = None
+) -> keras.Model:
+    """A new, smaller model without the channels of `plan`; ConfigError where it does not fit.
 
-    def amount(drops: Mapping[str, Sequence[int]]) -> int:
-        value = getattr(measure(view.keep(drops)), target)
-        if value is None:
-            raise UnsupportedError(
-                f"prune: {target} cannot be the target: those of {_uncounted(view)} are not known;"
-                " use ratio or params"
-            )
-        return int(value)
-
-    before = amount({})
-    limit = math.floor(share * before + ROUNDING)
-    index = bisect_left(steps, True, key=lambda step: amount(chosen(step).drops) <= limit)
-    if index == len(steps):
-        best = amount(chosen(steps[-1]).drops)
-        raise ConfigError(
-            f"prune: {target}={share:g} cannot be reached: at best {best} of {before} remain"
-            f" ({best / before:.4f}) with these min_channels, round_to and protected layers"
-        )
-    return chosen(steps[index])
-
-
-def _uncounted(view: View) -> str:
-    return ", ".join(
-        f"{name} ({type(op).__name__})"
-        for name, op, _ in view.graph.layers()
-        if rule_for(op) is None
-    )
-
-
-def cut(model: keras.Model, plan: PrunePlan) -> keras.Model:
-    """A new, smaller model without the channels of `plan`; ConfigError where it does not fit."""
-    return channels.remove(model, _fitting(model, plan), unknown=plan.unknown)
+    `changes` are new weights of layers, in the old shapes, that the cut starts from.
+    """
+    return channels.remove(model, _fitting(model, plan), unknown=plan.unknown, changes=changes)
 
 
 def mask(model: keras.Model, plan: PrunePlan) -> keras.Model:

@@ -16,6 +16,9 @@ import numpy.typing as npt
 from edgecompress.channels import View
 from edgecompress.channels.graph import read_weights
 from edgecompress.channels.rules import Side
+from edgecompress.datafree import obs
+from edgecompress.datafree.readers import readers
+from edgecompress.datafree.statistics import Statistics
 from edgecompress.errors import ConfigError
 from edgecompress.progress import Progress
 from edgecompress.vocabulary import ScoreName
@@ -41,6 +44,7 @@ class Task:
     data: Data | None
     seed: int
     progress: Progress
+    statistics: Statistics | None = None
 
 
 def _relative(task: Task, sides: tuple[Side, ...], value: Callable[[Array], Array]) -> Array:
@@ -159,6 +163,24 @@ def _taylor(task: Task) -> Array:
     return total / len(batches)
 
 
+def _obs(task: Task) -> Array:
+    """What the removal of the channel adds to the predicted relative error of the layers that read
+    it, when channels go in the greedy order of `datafree.obs` and the layers are repaired.
+
+    NaN where nothing is known of what reads the channel.
+    """
+    if task.statistics is None:
+        raise ConfigError("prune: score obs needs statistics; call prune.plan")
+    known = tuple(readers(task.view, task.statistics))
+    total = np.full(len(task.view.roots), np.nan)
+    for group in task.view.groups:
+        classes = task.view.channels[group.name]
+        if group.protected is None and obs.covered(task.view, group.name, known):
+            found = obs.order(task.view, group.name, known)
+            total[classes[found.channels]] = found.increments
+    return total
+
+
 def _loss(task: Task, target: Array) -> Callable[[Any, Any], Any]:
     """The loss that fits the targets: classes, 0 or 1 for one output, or values."""
     import keras
@@ -211,4 +233,5 @@ SCORES: Mapping[ScoreName, Callable[[Task], Array]] = {
     "bn_gamma": _bn_gamma,
     "geometric_median": _geometric_median,
     "taylor": _taylor,
+    "obs": _obs,
 }

@@ -136,6 +136,8 @@ def test_a_cost_target_is_met_and_not_overshot(
     plan = prune.plan(model, **{target: share}, scope=scope)
     measure = getattr(cost, target)
     assert measure(prune.cut(model, plan)) <= share * measure(model)
+    whole = prune.plan(model, **{target: int(share * measure(model))}, scope=scope)
+    assert whole == plan
     before, after = plan.channels
     if share == 1:
         assert after == before
@@ -236,14 +238,19 @@ def test_taylor_takes_classes_values_or_the_input_as_target(target: str) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"^prune: give exactly one of ratio, macs, params; got none$"),
+        ({}, r"^prune: give exactly one of ratio, .*, instructions; got none$"),
         ({"ratio": 0.1, "macs": 0.5}, r"^prune: give exactly one of .*; got ratio, macs$"),
         ({"ratio": 1.0}, r"^prune: ratio=1.0 is not in \[0, 1\); 0.3 removes 30%"),
         ({"ratio": -0.1}, r"^prune: ratio=-0.1 is not in \[0, 1\)"),
         ({"ratio": float("nan")}, r"^prune: ratio=nan is not in \[0, 1\)"),
-        ({"macs": 0.0}, r"^prune: macs=0.0 is not in \(0, 1\]; 0.5 keeps at most 50%$"),
+        ({"macs": 0.0}, r"^prune: macs=0.0 is not in \(0, 1\], nor a whole .*; 0.5 keeps at most"),
+        ({"flash": 1.5}, r"^prune: flash=1.5 is not in \(0, 1\], nor a whole number above"),
+        ({"ram": float("inf")}, r"^prune: ram=inf is not in \(0, 1\], nor a whole number"),
         ({"ratio": 0.1, "score": "l3"}, r"^prune: unknown score 'l3'; use l1, l2, random, bn_"),
-        ({"ratio": 0.1, "scope": "net"}, r"^prune: unknown scope 'net'; use global, layer$"),
+        (
+            {"ratio": 0.1, "scope": "net"},
+            r"^prune: unknown scope 'net'; use global, layer, predicted$",
+        ),
         ({"ratio": 0.1, "round_to": 0}, r"^prune: round_to=0 is not a whole number from 1$"),
         ({"ratio": 0.1, "min_channels": 1.5}, r"^prune: min_channels=1.5 is not a whole number"),
         (
@@ -328,6 +335,8 @@ def test_the_step_tells_what_changed_and_repeats_the_run(model: Any) -> None:
         "protect": [],
         "seed": 7,
         "unknown": "error",
+        "repair": "none",
+        "weight_bits": 8,
     }
     assert step.effect["params"] == {
         "before": model.count_params(),
@@ -351,8 +360,9 @@ def test_the_step_tells_what_changed_and_repeats_the_run(model: Any) -> None:
 def test_every_option_reaches_the_plan(chain: Any) -> None:
     """prune_structured and plan take the same options and choose the same channels."""
     public = inspect.signature(prune.prune_structured).parameters
-    own = {"artifact", "data", "progress"}
-    assert public.keys() - own == {field.name for field in dataclasses.fields(prune.Options)}
+    own = {"artifact", "data", "audit", "progress"}
+    fields = {field.name for field in dataclasses.fields(prune.Options)}
+    assert public.keys() - own == fields
     options: dict[str, Any] = {
         "ratio": 0.8,
         "score": "random",
@@ -362,15 +372,27 @@ def test_every_option_reaches_the_plan(chain: Any) -> None:
         "protect": ["b"],
         "seed": 5,
         "unknown": "barrier",
+        "repair": "mean",
+        "weight_bits": 4,
     }
     step = prune.prune_structured(Artifact("chain", chain), **options).steps[0]
     assert step.params == options
     assert step.effect["plan"] == prune.plan(chain, **options).to_json()
-    for name in options.keys() - {"ratio", "scope"}:
+    assert [row["layer"] for row in step.effect["repair"]] == ["b"]
+    for name in options.keys() - {"ratio", "scope", "repair", "weight_bits"}:
         fewer = {key: value for key, value in options.items() if key != name}
         assert prune.plan(chain, **fewer).to_json() != step.effect["plan"], name
-    with pytest.raises(TypeError, match="ratoi"):
-        prune.plan(chain, ratoi=0.5)
+    for unknown in ("ratoi", "calibration"):
+        with pytest.raises(TypeError, match=unknown):
+            prune.plan(chain, ratio=0.5, **{unknown: "data-free"})
+
+
+def test_samples_count_where_they_are_looked_at(model: Any) -> None:
+    x = batch(model, 5)
+    for options, looked_at in (({}, 0), ({"repair": "mean"}, 5), ({"score": "obs"}, 5)):
+        chosen: dict[str, Any] = {"ratio": 0.3, "samples": x, **options}
+        artifact = prune.prune_structured(Artifact("small", model), **chosen)
+        assert artifact.steps[0].effect["samples"] == looked_at
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgecompress.errors import ConfigError
-from edgecompress.recipe import AccuracyLimit, Budget, Prune, Recipe, parse_size
+from edgecompress.recipe import AccuracyLimit, Budget, Prune, Recipe, named, parse_size
 
 
 def written(folder: Path, text: str) -> Path:
@@ -36,6 +36,21 @@ def test_every_section_is_read(tmp_path: Path) -> None:
     assert recipe.evaluate.tflm_samples == 3
 
 
+def test_without_repair_no_error_is_predicted() -> None:
+    recipe = Recipe.read(named("data-free"))
+    assert recipe.prune.scope == "predicted"
+    plain = recipe.merged({"prune": {"repair": "none"}}, seed=None).prune
+    assert (plain.repair, plain.scope) == ("none", "global")
+
+
+def test_only_integers_need_samples() -> None:
+    changes = {"quantize": {"mode": "float16"}}
+    assert Recipe().needs_samples
+    assert not Recipe().merged(changes, seed=None).needs_samples
+    assert not Recipe.read(named("data-free")).needs_samples
+    assert Recipe.read(named("few-samples")).needs_samples
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -51,7 +66,19 @@ def test_every_section_is_read(tmp_path: Path) -> None:
         ("[prune]\nprotect = 'x'\n", "prune.protect = 'x': write a list of a string"),
         ("[prune]\nprotect = [3]\n", r"prune.protect\[0\] = 3: write a string"),
         ("[prune]\nratio = 1.5\n", "prune.ratio = 1.5: use a fraction from 0 to 1"),
+        ("[prune]\nram = 1.5\n", "prune.ram = 1.5: use a fraction from 0 to 1, or a whole .*"),
+        ("[prune]\nsamples = 0\n", "prune.samples = 0: use at least 1"),
         ("[prune]\nratio = 0.1\nmacs = 0.5\n", "prune: ratio and macs are both set; keep one .*"),
+        ("[quantize]\ninput_range = [0, 1]\n", "quantize.input_range: for .*data-free. alone"),
+        (
+            '[quantize]\ncalibration = "data-free"\ninput_range = [1, 0]\n',
+            r"quantize.input_range = \[1.*, 0.*\]: use two numbers, the least first",
+        ),
+        (
+            '[quantize]\nmode = "float16"\ncalibration = "data-free"\nweight_bits = 4\n',
+            "quantize: calibration, weight_bits are for mode int8, not float16; leave them out,.*",
+        ),
+        ("[quantize]\ninput_range = 255\n", "quantize.input_range = 255: write a list of a number"),
         ("[quantize]\ncalibration_samples = 0\n", "quantize.calibration_samples = 0: use at .*"),
         ("[evaluate]\ntflm_samples = 0\n", "evaluate.tflm_samples = 0: use at least 1"),
         ("seed = -1\n", "seed = -1: use a whole number from 0"),

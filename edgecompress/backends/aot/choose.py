@@ -152,6 +152,12 @@ def arrays(calls: Iterable[Call]) -> int:
     return sum(found.values())
 
 
+def flash(calls: Sequence[Call]) -> int:
+    """Bytes of flash, about, of the arrays that `calls` read and of the code of their kernels."""
+    families = {family for call in calls for family in call.families}
+    return arrays(calls) + sum(CODE.get(family, UNKNOWN_CODE) for family in families)
+
+
 def _arrays(value: Value) -> Iterator[Array]:
     if isinstance(value, Array):
         yield value

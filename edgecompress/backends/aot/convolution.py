@@ -183,12 +183,12 @@ def _choose(layer: Layer, *, wide: bool) -> Lowered:
         return _int16(layer, multipliers, wide=wide)
     if not is_tame(layer, multipliers):
         return _plain(layer, multipliers, "ec_conv_plain_s8")
+    bytewise = replace(layer, nibbles=False)
     if layer.groups > 1 and layer.weights.shape[3] == 1:
         return _choice(
-            *(depthwise_pairs(layer, multipliers) if dsp else ()),
+            *(depthwise_pairs(bytewise, multipliers) if dsp else ()),
             None if _pairs_overflow(layer) else _by_channel(layer, multipliers),
         ) or _plain(layer, multipliers, "ec_conv_plain_s8")
-    bytewise = replace(layer, nibbles=False)
     fast = _fast(bytewise, multipliers) if dsp else ()
     product = unpacked_first(_as_product(bytewise, multipliers))
     if layer.nibbles:
