@@ -1,58 +1,31 @@
-"""Keras 3 model -> `.tflite`, quantised or not, and what that costs per layer.
-
-The standard route (`TFLiteConverter.from_keras_model`) writes a SavedModel and reads it back. Here
-the model is traced as one function over a batch of 1 and converted from memory: the same operators
-and the same bits in a fraction of the time. Layers are traced under their exact names, so that
-`m/conv2d/BiasAdd` in a tensor's name is the layer `conv2d`, and two runs give the same bytes.
-"""
+"""Keras 3 model -> `.tflite`, quantised or not, and what that costs per layer."""
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import runtimes
+from edgecompress import calibrated, runtimes
 from edgecompress.artifact import Artifact, Step
+from edgecompress.channels.graph import trace
+from edgecompress.conversion import ROOT, SETTINGS, Float, Tensor, convert, layer_of, walk
+from edgecompress.datafree.ranges import LINEAR
 from edgecompress.errors import ConfigError, UnsupportedError
 from edgecompress.progress import Progress, silent
 from edgecompress.tflite import Op, Program, read
-from edgecompress.vocabulary import MODES, IoType, Mode
+from edgecompress.vocabulary import MODES, ROUNDINGS, Calibration, IoType, Mode, Rounding
 
 if TYPE_CHECKING:
     from keras import Model
 
-Float = npt.NDArray[np.float32]
-Tensor = Any
-Watch = Callable[[str, Tensor], None]
-"""Called with a layer's path (`block/conv`, nested models by `/`) and what it computed."""
-
-
-class _Mode(NamedTuple):
-    """How TFLiteConverter makes a mode: the types it may speak, the first one its own."""
-
-    types: tuple[IoType, ...]
-    optimized: bool = False
-    ops: str | None = None
-    weights: str | None = None
-
-
-_INT16 = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
-_MODES: dict[Mode, _Mode] = {
-    "int8": _Mode(("int8", "uint8", "float32"), True, ops="TFLITE_BUILTINS_INT8"),
-    "int16x8": _Mode(("int16", "float32"), True, ops=_INT16),
-    "float16": _Mode(("float32",), True, weights="float16"),
-    "dynamic": _Mode(("float32",), True),
-    "float32": _Mode(("float32",)),
-}
+_LOOKED_AT = 128
+"""Samples, at most, whose moments weights are rounded by."""
 
 
 @dataclass(frozen=True)
@@ -74,49 +47,254 @@ class LayerError:
 def quantize(
     artifact: Artifact,
     *,
-    calibration: npt.ArrayLike | None = None,
+    calibration: npt.ArrayLike | Calibration | None = None,
     mode: Mode = "int8",
+    weight_bits: int = 8,
+    rounding: Rounding = "nearest",
+    correct_bias: bool = False,
+    equalise: bool = False,
+    input_range: Sequence[float] | None = None,
     input_type: IoType | None = None,
     output_type: IoType | None = None,
     per_channel: bool = True,
+    seed: int = 0,
     progress: Progress = silent,
 ) -> Artifact:
     """Convert the Keras model to a flatbuffer with a batch of 1, quantised after training.
 
     `mode`: `int8` (all integer), `int16x8` (int16 activations, int8 weights), `float16` and
     `dynamic` (only the weights are smaller), `float32` (plain conversion). The integer modes need
-    `calibration`, float (N, *input_shape) in the model's input domain, for the activations'
-    ranges. `input_type` and `output_type` default to the mode's own type. `per_channel=False`
-    gives each weight tensor one scale. The step's effect lists operators of an integer mode that
-    TFLite computes in float (`float_operators`).
+    `calibration` for the activations' ranges: float (N, *input_shape) in the model's input domain;
+    in the int8 mode also "data-free", from the weights alone, or "distilled", inputs made from
+    them with `seed`. `input_type` and `output_type` default to the mode's own type.
+    `per_channel=False` gives each weight tensor one scale.
 
-    Raises ConfigError for impossible options and unusable calibration data, UnsupportedError for
-    layers that TFLite cannot express, StageOrderError for an artifact without a Keras model.
+    The rest is for the int8 mode. `weight_bits` (2 to 8) is that of the weights; up to 4 they are
+    int4 in convolutions, else whole numbers of so many bits in int8 tensors, which the
+    ahead-of-time C can pack. `rounding` is how weights go onto their grid and `correct_bias` takes
+    the mean of the rounding's errors out (see `datafree.weights.put_on_grid`); `equalise` first
+    makes channels of like size (see `datafree.equalise`). `input_range` is that of the inputs where
+    no samples show it; without it, it is estimated from what the first layers tell.
+
+    The step's effect lists operators of an integer mode that TFLite computes in float
+    (`float_operators`), of weights on a grid of ours their predicted errors by layer (`layers`),
+    and an `estimated_input_range`.
+
+    Raises ConfigError for impossible options, unusable calibration data and an `input_range` left
+    out where no layer tells it, UnsupportedError for layers that TFLite cannot express or that
+    nothing is known of without samples, StageOrderError for an artifact without a Keras model.
     Numerics: tf.lite.TFLiteConverter; scheme: Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
     model = artifact.need_keras("quantize")
-    source, target = _io_types(mode, input_type, output_type, per_channel)
+    types = _io_types(mode, input_type, output_type, per_channel)
     _check_model(model)
-    rows = _calibration(model, calibration) if _MODES[mode].ops else None
-    data = _convert(
-        model,
-        mode=mode,
-        types=(source, target),
-        rows=rows,
-        per_channel=per_channel,
-        progress=progress,
-    )
-    params = {
+    weights = OwnWeights(weight_bits, rounding, correct_bias, equalise, per_channel)
+    source = _source(calibration, mode)
+    own = source in ("data-free", "distilled") or weights != OwnWeights(per_channel=per_channel)
+    ends = _check_own(weights, own=own, mode=mode, source=source, input_range=input_range)
+    rows = _rows(model, calibration, source, seed=seed, progress=progress)
+    effect: dict[str, Any] = {}
+    if own:
+        data, effect = _own(model, weights, types, rows=rows, ends=ends, progress=progress)
+    else:
+        data = convert(
+            model,
+            mode=mode,
+            types=types,
+            rows=rows,
+            per_channel=per_channel,
+            progress=progress,
+        )
+    params: dict[str, Any] = {
         "mode": mode,
-        "input_type": source,
-        "output_type": target,
+        "input_type": types[0],
+        "output_type": types[1],
         "per_channel": per_channel,
+        "calibration": source,
         "calibration_samples": None if rows is None else len(rows),
     }
-    effect: dict[str, Any] = {"tflite_bytes": len(data)}
-    if rows is not None:
+    if own:
+        params |= {
+            "weight_bits": weight_bits,
+            "rounding": rounding,
+            "correct_bias": correct_bias,
+            "equalise": equalise,
+            "input_range": None if ends is None else list(ends),
+        }
+    effect["tflite_bytes"] = len(data)
+    if SETTINGS[mode].ops:
         effect["float_operators"] = _float_operators(read(data))
     return artifact.after(Step("quantize", params, effect), tflite=data)
+
+
+class OwnWeights(NamedTuple):
+    """How weights go onto grids of ours."""
+
+    bits: int = 8
+    rounding: Rounding = "nearest"
+    correct_bias: bool = False
+    equalise: bool = False
+    per_channel: bool = True
+
+
+def _source(calibration: npt.ArrayLike | Calibration | None, mode: Mode) -> Calibration | None:
+    """Where the ranges of activations come from; None where a mode needs none."""
+    if isinstance(calibration, str):
+        if calibration not in ("data-free", "distilled"):
+            raise ConfigError(
+                f'calibration {calibration!r}: pass float rows, or use "data-free" or "distilled"'
+            )
+        if SETTINGS[mode].ops is None:
+            raise ConfigError(
+                f"quantize: calibration {calibration!r} means nothing in mode {mode}, whose"
+                " activations are float; leave it out"
+            )
+        return "data-free" if calibration == "data-free" else "distilled"
+    return None if SETTINGS[mode].ops is None else "samples"
+
+
+def _check_own(
+    weights: OwnWeights,
+    *,
+    own: bool,
+    mode: Mode,
+    source: Calibration | None,
+    input_range: Sequence[float] | None,
+) -> tuple[float, float] | None:
+    """The checked ends of the input's range."""
+    if own and mode != "int8":
+        raise ConfigError(
+            "quantize: weight_bits, rounding, correct_bias, equalise and calibration without"
+            f' samples are for mode "int8", not {mode!r}; leave them out'
+        )
+    if not isinstance(weights.bits, int | np.integer) or not 2 <= weights.bits <= 8:
+        raise ConfigError(f"quantize: weight_bits {weights.bits}: use a whole number from 2 to 8")
+    if weights.rounding not in ROUNDINGS:
+        raise ConfigError(
+            f"quantize: rounding {weights.rounding!r} is unknown; use {', '.join(ROUNDINGS)}"
+        )
+    if input_range is None:
+        return None
+    if source != "data-free":
+        raise ConfigError(
+            'quantize: input_range goes with calibration "data-free" alone; leave it out'
+        )
+    ends = [float(end) for end in input_range]
+    if len(ends) != 2 or not ends[0] < ends[1] or not all(map(math.isfinite, ends)):
+        raise ConfigError(f"quantize: input_range {ends}: use two numbers, the least first")
+    return ends[0], ends[1]
+
+
+def _rows(
+    model: Model,
+    calibration: npt.ArrayLike | Calibration | None,
+    source: Calibration | None,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Float | None:
+    """The rows to calibrate with; None where there are none."""
+    if source == "samples":
+        return _calibration(model, calibration)
+    if source == "distilled":
+        from edgecompress.datafree.distil import distilled
+
+        return _calibration(model, distilled(model, seed=seed, progress=progress))
+    return None
+
+
+def _own(
+    model: Model,
+    weights: OwnWeights,
+    types: tuple[IoType, IoType],
+    *,
+    rows: Float | None,
+    ends: tuple[float, float] | None,
+    progress: Progress,
+) -> tuple[bytes, dict[str, Any]]:
+    """The int8 flatbuffer with weights on grids of ours, and the step's effect."""
+    from edgecompress.channels.view import analyse
+    from edgecompress.datafree import ranges
+    from edgecompress.datafree.equalise import equalise
+    from edgecompress.datafree.fold import fold
+    from edgecompress.datafree.measured import measured
+    from edgecompress.datafree.model import modelled
+    from edgecompress.datafree.weights import put_on_grid
+
+    if weights.equalise:
+        model = equalise(model)
+    progress("statistics", 0, 1)
+    graph = ranges.apart(trace(model))
+    if rows is None:
+        statistics = modelled(graph, input_range=ends)
+        if statistics.assumed and ends is None:
+            raise ConfigError(
+                f"quantize: nothing in {model.name} tells the range of its inputs (they go into no"
+                " Rescaling, Normalization or layer with BatchNormalization); give input_range, the"
+                " least and the largest: --input-range 0 255"
+            )
+    else:
+        statistics = measured(analyse(model, unknown="barrier"), _spaced(rows, _LOOKED_AT))
+    progress("statistics", 1, 1)
+    placed = put_on_grid(
+        fold(model),
+        statistics,
+        bits=weights.bits,
+        rounding=weights.rounding,
+        correct_bias=weights.correct_bias,
+        per_channel=weights.per_channel,
+    )
+    effect: dict[str, Any] = {}
+    if rows is None:
+        named = ranges.ranges(graph, statistics, input_range=ends)
+        if ends is None:
+            effect["estimated_input_range"] = list(named[graph.input_names[0]])
+        floats = convert(placed.model, mode="float32", types=("float32", "float32"), rows=None)
+        program = read(floats)
+        known = calibrated.spread(program, _by_tensor(program, placed.model, named))
+        data = calibrated.quantized(floats, known, types=types, per_channel=weights.per_channel)
+    else:
+        data = convert(
+            placed.model,
+            mode="int8",
+            types=types,
+            rows=rows,
+            per_channel=weights.per_channel,
+            progress=progress,
+        )
+    data, used = calibrated.on_grids(data, [grid.rows for grid in placed.grids.values()])
+    layers = [
+        layer if place in used else replace(layer, bits=8, rule="nearest", error=None)
+        for place, layer in enumerate(placed.layers)
+    ]  # what the converter merged with a layer behind it is rounded by the converter
+    effect["layers"] = [asdict(layer) for layer in layers]
+    return calibrated.packed(data) if weights.bits <= 4 else data, effect
+
+
+def _spaced(rows: Float, count: int) -> Float:
+    """At most `count` of the rows, at even distances: rows are often sorted by class."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+
+
+def _by_tensor(
+    program: Program, model: Model, named: Mapping[str, tuple[float, float]]
+) -> dict[int, tuple[float, float]]:
+    """The ranges of the tensors of `program` (of `model`), from those of the layers."""
+    graph = trace(model)
+    order = {call.name: place for place, call in enumerate(graph.calls)}
+    makers = {index: call.name for call in graph.calls for index in call.outputs}
+    ends = {  # the converter does not keep the names of a model's outputs
+        index: makers[made]
+        for index, made in zip(program.outputs, graph.outputs, strict=True)
+        if made in makers
+    }
+    layers = [ends.get(op.outputs[0]) or layer_of(program, op, order) for op in program.ops]
+    inputs = [named[name] for name in graph.input_names if name in named]
+    found = dict(zip(program.inputs, inputs, strict=False))
+    calls = Counter(call.name for call in graph.calls)
+    return found | calibrated.assigned(program, layers, calls, named, inside=LINEAR)
 
 
 def sqnr(
@@ -137,7 +315,7 @@ def sqnr(
     floats = activations(model, np.asarray(x, np.float32))
     outcome = job.result()
     order = {layer: place for place, layer in enumerate(floats)}
-    layers = [_layer(outcome.program, op, order) for op in outcome.program.ops]
+    layers = [layer_of(outcome.program, op, order) for op in outcome.program.ops]
     last = {layer: place for place, layer in enumerate(layers)}
     return tuple(
         _error(outcome, op, layer, floats.get(layer) if last[layer] == place else None)
@@ -153,26 +331,14 @@ def activations(model: Model, x: Float) -> dict[str, Float | None]:
     import tensorflow as tf
 
     calls: dict[str, list[Tensor]] = {}
-    with tf.name_scope(_ROOT):
-        _walk(model, (tf.constant(x),), _ROOT, lambda path, y: calls.setdefault(path, []).append(y))
+    with tf.name_scope(ROOT):
+        walk(model, (tf.constant(x),), ROOT, lambda path, y: calls.setdefault(path, []).append(y))
     return {
         path: np.asarray(outputs[0], np.float32)
         if len(outputs) == 1 and tf.is_tensor(outputs[0])
         else None
         for path, outputs in calls.items()
     }
-
-
-def _layer(program: Program, op: Op, order: dict[str, int]) -> str:
-    """The last layer that went into `op`, by the names the converter joined for its output."""
-    found = set()
-    for part in program.tensors[op.outputs[0]].name.split(";"):
-        path = part.removeprefix(_ROOT) if part.startswith(_ROOT) else ""
-        while path and path not in order:
-            path = path.rpartition("/")[0]
-        found.add(path)
-    found.discard("")
-    return max(found, key=order.__getitem__, default="")
 
 
 def _error(outcome: runtimes.Outcome, op: Op, layer: str, expected: Float | None) -> LayerError:
@@ -209,9 +375,9 @@ def _float_operators(program: Program) -> list[str]:
 def _io_types(
     mode: Mode, input_type: IoType | None, output_type: IoType | None, per_channel: bool
 ) -> tuple[IoType, IoType]:
-    if mode not in _MODES:
+    if mode not in SETTINGS:
         raise ConfigError(f"quantize: mode {mode!r} is unknown; use {', '.join(MODES)}")
-    types = _MODES[mode].types
+    types = SETTINGS[mode].types
     for key, value in (("input_type", input_type), ("output_type", output_type)):
         if value is not None and value not in types:
             raise ConfigError(
@@ -256,146 +422,3 @@ def _calibration(model: Model, given: npt.ArrayLike | None) -> Float:
             f"calibration: every value is {rows.flat[0]:g}, which gives no range; pass real rows"
         )
     return rows.astype(np.float32, copy=False)
-
-
-def _convert(
-    model: Model,
-    *,
-    mode: Mode,
-    types: tuple[IoType, IoType],
-    rows: Float | None,
-    per_channel: bool,
-    progress: Progress,
-) -> bytes:
-    import tensorflow as tf
-
-    traced = _trace(model)
-    setting = _MODES[mode]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], trackable_obj=traced)
-    converter.exclude_conversion_metadata = True
-    if setting.optimized:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if setting.weights:
-        converter.target_spec.supported_types = [getattr(tf, setting.weights)]
-    if setting.ops:
-        converter.target_spec.supported_ops = [getattr(tf.lite.OpsSet, setting.ops)]
-    if rows is not None:
-        converter.representative_dataset = lambda: _samples(rows, progress)
-    converter.inference_input_type, converter.inference_output_type = (
-        getattr(tf, name) for name in types
-    )
-    converter._experimental_disable_per_channel = not per_channel
-    with _explained(traced), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
-        return bytes(converter.convert())
-
-
-def _samples(rows: Float, progress: Progress) -> Iterator[list[Float]]:
-    for done in range(len(rows)):
-        progress("calibrate", done, len(rows))
-        yield [rows[done : done + 1]]
-    progress("calibrate", len(rows), len(rows))
-
-
-def _trace(model: Model) -> Any:
-    """The model as a concrete function of one float32 input with a batch of 1."""
-    import tensorflow as tf
-
-    spec = tf.TensorSpec((1, *model.inputs[0].shape[1:]), tf.float32, name="input")
-
-    def main(x: Tensor) -> Tensor:
-        with tf.name_scope(_ROOT):
-            return _walk(model, (x,), _ROOT, _unwatched)
-
-    traced = tf.compat.v1.wrap_function(main, [spec])
-    for operation in traced.graph.get_operations():
-        if operation.type in _CONTROL:
-            raise UnsupportedError(
-                f"quantize: layer {_owner(operation.name)!r} runs a loop or a branch"
-                f" ({operation.type}), which does not convert; a recurrent layer needs unroll=True"
-            )
-    return traced
-
-
-def _walk(model: Model, args: tuple[Tensor, ...], path: str, watch: Watch) -> Tensor:
-    """Call `model` for inference, each layer in the TensorFlow name scope `path` + its name.
-
-    Keras would open its own scope twice per call and number it (`conv2d_1` for the layer
-    `conv2d`); it does not where its caller has opened it.
-    """
-    import keras
-    import tensorflow as tf
-
-    def named(layer: Any) -> Callable[..., Tensor]:
-        def call(*args: Any, **kwargs: Any) -> Tensor:
-            if not _SCOPE.fullmatch(layer.name):
-                raise UnsupportedError(
-                    f"quantize: layer name {layer.name!r} has characters that TensorFlow does not"
-                    " take; use letters, digits, '_', '-' and '.'"
-                )
-            scope = f"{path}{layer.name}/"
-            with keras.name_scope(layer.name, caller=layer), tf.name_scope(scope):
-                if _graph(layer) is not None:
-                    return _walk(layer, args, scope, watch)
-                if "training" in inspect.signature(layer.call).parameters:
-                    kwargs = {**kwargs, "training": False}
-                outputs = layer(*args, **kwargs)
-            watch(scope[len(_ROOT) : -1], outputs)
-            return outputs
-
-        return call
-
-    graph = _graph(model)
-    if graph is None:
-        raise UnsupportedError(
-            f"quantize: {model.name} is a subclassed model; build it with the functional API"
-        )
-    outputs = graph._run_through_graph(args, operation_fn=named)
-    single = isinstance(outputs, list | tuple) and len(outputs) == 1
-    return outputs[0] if single else outputs
-
-
-def _graph(layer: Any) -> Any:
-    """The functional graph inside a functional or sequential model, None for another layer."""
-    functional = getattr(layer, "_functional", layer)
-    return functional if hasattr(functional, "_run_through_graph") else None
-
-
-def _unwatched(path: str, outputs: Tensor) -> None:
-    pass
-
-
-def _owner(name: str) -> str:
-    """The layer in the name of a traced operation."""
-    return name.removeprefix(_ROOT).partition("/")[0]
-
-
-@contextmanager
-def _explained(traced: Any) -> Iterator[None]:
-    """Turn the converter's failures into one line that names the operator and its layers."""
-    from tensorflow.lite.python.convert import ConverterError
-
-    try:
-        yield
-    except (ConverterError, RuntimeError, ValueError) as error:
-        text = str(error)
-        kinds = set(_OPERATOR.findall(text))
-        layers = {
-            _owner(operation.name)
-            for operation in traced.graph.get_operations()
-            if operation.type in kinds
-        }
-        what = " ".join(text.split())[:_MESSAGE]
-        if layers:
-            what = f"operator {', '.join(sorted(kinds))} of layer {', '.join(sorted(layers))}"
-        raise UnsupportedError(
-            f"quantize: TFLite cannot express the model: {what}; replace the layer"
-        ) from error
-
-
-_ROOT = "m/"
-_MESSAGE = 300
-_SCOPE = re.compile(r"[A-Za-z0-9_.\-]+")
-_OPERATOR = re.compile(r"'tf\.(\w+)' op")
-_CONTROL = frozenset({"While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase"})
-_CONTROL |= frozenset({"Enter", "Switch", "Merge"})

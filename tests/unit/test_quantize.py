@@ -99,6 +99,7 @@ def test_the_step_tells_what_was_done(model: Any, converted: dict[str, Artifact]
         "input_type": "int8",
         "output_type": "int8",
         "per_channel": True,
+        "calibration": "samples",
         "calibration_samples": 24,
     }
     assert step.effect == {
