@@ -16,16 +16,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, get_args
 
 import edgecompress
 from edgecompress.errors import EdgeCompressError, ToolError
 from edgecompress.progress import Progress, silent
-from edgecompress.vocabulary import BACKENDS, METRICS, MODES, OPTIMIZE, SCORE_NAMES
+from edgecompress.vocabulary import (
+    BACKENDS,
+    CALIBRATIONS,
+    METRICS,
+    MODES,
+    OPTIMIZE,
+    REPAIRS,
+    SCORE_NAMES,
+    Scope,
+)
 
 if TYPE_CHECKING:
     from edgecompress.artifact import Artifact
+    from edgecompress.data import Float
     from edgecompress.firmware import Image
+    from edgecompress.measurement import Run
     from edgecompress.report import Report
 
 BUG, INTERRUPTED = 70, 130
@@ -101,8 +112,11 @@ class Terminal:
 
 
 def compress(args: argparse.Namespace, terminal: Terminal) -> None:
-    from edgecompress import pipeline
+    from edgecompress import boards, pipeline
+    from edgecompress.report import Report
 
+    if args.board:
+        boards.load(args.board)
     with terminal.bars() as progress:
         plan = pipeline.plan(
             args.model,
@@ -113,6 +127,7 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
             changes=_changes(args),
             seed=args.seed,
             name=args.name,
+            optimize=args.optimize,
             progress=progress,
         )
         result = pipeline.run(plan, progress=progress)
@@ -120,7 +135,13 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
     result.save(folder)
     if not args.json:
         terminal.note(f"written to {folder}{os.sep}")
-    _show(result.report, args, terminal)
+    if args.board:
+        args.backend, args.runs, args.out = "aot", 1, folder
+        run = _taken(args, terminal, result.artifact, folder, inputs=None, profile=False)
+        _show(Report.read(folder), args, terminal)
+        run.check()
+    else:
+        _show(result.report, args, terminal)
 
 
 def report(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -222,22 +243,35 @@ def _image(args: argparse.Namespace, terminal: Terminal, artifact: Artifact, fol
         )
 
 
-def _measure(args: argparse.Namespace, terminal: Terminal, *, profile: bool) -> None:
-    from edgecompress import deployment, measurement
+def _taken(
+    args: argparse.Namespace,
+    terminal: Terminal,
+    artifact: Artifact,
+    folder: Path,
+    *,
+    inputs: Float | None,
+    profile: bool,
+) -> Run:
+    """What the model takes on the board: built, run, and put into the report in `folder`."""
+    from edgecompress import measurement
 
-    samples = deployment.samples(args.model, data=args.data, count=args.samples)
-    artifact, folder = _model(args)
     measurement.report_in(folder, sha=str(artifact.sha256))
     image = _image(args, terminal, artifact, folder)
     with terminal.bars() as progress:
         run = measurement.measure(
-            image,
-            inputs=None if samples is None else samples.split.x,
-            runs=args.runs,
-            profile=profile,
-            progress=progress,
+            image, inputs=inputs, runs=args.runs, profile=profile, progress=progress
         )
     measurement.save(run, folder)
+    return run
+
+
+def _measure(args: argparse.Namespace, terminal: Terminal, *, profile: bool) -> None:
+    from edgecompress import deployment
+
+    samples = deployment.samples(args.model, data=args.data, count=args.samples)
+    artifact, folder = _model(args)
+    inputs = None if samples is None else samples.split.x
+    run = _taken(args, terminal, artifact, folder, inputs=inputs, profile=profile)
     judged = None if samples is None else samples.judge(run.values[0])
     if args.json:
         accuracy = None if judged is None else asdict(judged)
@@ -282,11 +316,14 @@ def doctor(args: argparse.Namespace, terminal: Terminal) -> None:
 
 def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     options = {
-        "prune": {key: getattr(args, key) for key in ("ratio", "macs", "params", "score")},
-        "quantize": {"mode": args.mode},
+        section: {key: getattr(args, key) for key in keys} for section, keys in CHANGES.items()
     }
     return {
-        section: {key: value for key, value in values.items() if value is not None}
+        section: {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+            if value is not None
+        }
         for section, values in options.items()
     }
 
@@ -301,7 +338,8 @@ def _show(report: Report, args: argparse.Namespace, terminal: Terminal) -> None:
         terminal.say()
         terminal.say(markdown.proof_line(report))
         terminal.say(markdown.aot_line(report))
-        for line in markdown.budget_lines(report):
+        lines = (markdown.notes, markdown.board_lines, markdown.budget_lines)
+        for line in (line for part in lines for line in part(report)):
             terminal.say(line)
     report.check()
 
@@ -320,14 +358,28 @@ COMPRESSED = (
     "model",
     {"metavar": "MODEL", "help": "a model that was compressed, a run directory or a .tflite"},
 )
+OPTIMIZED = (
+    "--optimize",
+    {"choices": OPTIMIZE, "default": "balanced", "help": "what kernels are chosen for"},
+)
+SHARE = "may remain: a share (0.5) or a count (above 1)"
+TARGETED = {
+    "macs": "of the multiply-accumulates",
+    "params": "of the parameters",
+    "flash": "of the flash that the ahead-of-time C takes",
+    "ram": "of its arena's bytes",
+    "instructions": "of its estimated instructions on a Cortex-M4",
+}
+CHANGES = {
+    "prune": ("ratio", *TARGETED, "score", "scope", "repair"),
+    "quantize": ("mode", "calibration", "weight_bits", "input_range"),
+}
+"""The options of compress that take the place of a recipe's keys, by section."""
 BOARD = (
     COMPRESSED,
     ("--board", {"required": True, "help": "the board's name (see boards)"}),
     ("--backend", {"choices": BACKENDS, "default": "aot", "help": "default: aot"}),
-    (
-        "--optimize",
-        {"choices": OPTIMIZE, "default": "balanced", "help": "what kernels are chosen for"},
-    ),
+    OPTIMIZED,
     ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
 )
 Options: TypeAlias = tuple[tuple[str, dict[str, Any]], ...]
@@ -345,13 +397,36 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
             ("--name", {"help": "the model's name in the report and in C (default: the file's)"}),
             ("--metric", {"choices": METRICS, "help": "default: from the data"}),
             ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
-            ("--recipe", {"type": Path, "help": "recipe.toml (default: the zoo model's)"}),
+            (
+                "--recipe",
+                {"help": "recipe.toml, or data-free, distilled or few-samples"},
+            ),
             BUDGET,
             ("--ratio", {"type": float, "help": "fraction of the channels to remove"}),
-            ("--macs", {"type": float, "help": "fraction of the MACs to keep"}),
-            ("--params", {"type": float, "help": "fraction of the parameters to keep"}),
+            *(
+                (f"--{name} --target-{name}", {"type": float, "help": f"{what}, {SHARE}"})
+                for name, what in TARGETED.items()
+            ),
             ("--score", {"choices": SCORE_NAMES, "help": "how channels are ranked"}),
+            ("--scope", {"choices": get_args(Scope), "help": "how much of each group goes"}),
+            ("--repair", {"choices": REPAIRS, "help": "of the layers that lose channels"}),
             ("--mode", {"choices": MODES, "help": "of the conversion (default int8)"}),
+            (
+                "--calibration",
+                {"choices": CALIBRATIONS, "help": "where activation ranges are from"},
+            ),
+            ("--weight-bits", {"type": int, "help": "bits of a weight, 2 to 8 (default 8)"}),
+            (
+                "--input-range",
+                {
+                    "type": float,
+                    "nargs": 2,
+                    "metavar": ("LOW", "HIGH"),
+                    "help": "of the inputs (default: estimated, where there are no samples)",
+                },
+            ),
+            ("--board", {"help": "build and measure on this board too (see boards)"}),
+            OPTIMIZED,
             SEED,
             JSON,
         ),
@@ -415,7 +490,7 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         command.add_argument("-v", "--verbose", action="store_true", help="show what the tools say")
         for option, settings in options:
-            command.add_argument(option, **settings)
+            command.add_argument(*option.split(), **settings)
     return root
 
 

@@ -26,7 +26,7 @@ PAIRS = {"y": "x", "y_calibration": "x_calibration"}
 NEEDS: dict[str, tuple[str, ...]] = {
     "x": (),
     "x_calibration": (),
-    "y": (),
+    "y": ("x",),
     "y_calibration": ("x_calibration", "y"),
 }
 """The arrays of a user's .npz, and which others each of them needs beside it."""
@@ -59,8 +59,8 @@ class Split:
 class Dataset:
     """A calibration pool and the splits a model is judged on; the two never share a row.
 
-    `test` is what the budget looks at; `extra` is reported beside it. `pool_y` are the pool's
-    targets, as in `Split`, where they are known.
+    `test` is what the budget looks at, and has no rows where nothing can be judged; `extra` is
+    reported beside it. `pool_y` are the pool's targets, as in `Split`, where they are known.
     """
 
     name: str
@@ -104,7 +104,8 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     target per row of `x`; `x_calibration` (M, *input_shape) where the calibration rows are
     separate, and `y_calibration` (M, ...) with their targets, which score taylor needs. Without
     `x_calibration`, a fifth of the rows (at most 200) is drawn with `seed`, kept for calibration
-    with their `y` and left out of the test.
+    with their `y` and left out of the test. `x_calibration` alone, samples without targets, are
+    all for calibration, and nothing is judged.
 
     Whole numbers (or booleans) of shape (N,) or (N, 1) are classes, and so is one-hot `y` of any
     type: (N, C), C > 1, nothing but 0 and 1 and one 1 in every row. Classes become int64 (N,) and
@@ -114,9 +115,12 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     Raises ConfigError naming the file and the array. Pickled arrays are refused.
     """
     arrays = npz.read(path)
-    if "x" not in arrays:
+    if "x" not in arrays and "x_calibration" not in arrays:
         found = ", ".join(sorted(arrays)) or "none"
-        raise ConfigError(f"{path}: no array named x (found: {found}); save np.savez(f, x=x, y=y)")
+        raise ConfigError(
+            f"{path}: no array named x (found: {found}); save np.savez(f, x=x, y=y), or"
+            " x_calibration=x where no targets are known"
+        )
     for name in sorted(arrays):
         if name not in NEEDS:
             raise ConfigError(f"{path}: unknown array {name}; allowed: {', '.join(NEEDS)}")
@@ -133,7 +137,10 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     }
     for pair in (inputs, targets):
         _check_alike(path, pair)
-    x, pool = inputs["x"], inputs.get("x_calibration")
+    pool = inputs.get("x_calibration")
+    if "x" not in inputs and pool is not None:
+        return Dataset(path.stem, "top1", pool, Split("test", pool[:0], None))
+    x = inputs["x"]
     y, pool_y = targets.get("y"), targets.get("y_calibration")
     metric: Metric = "top1" if y is not None and y.dtype == np.int64 else "mse"
     if pool is None:

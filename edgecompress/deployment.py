@@ -120,5 +120,7 @@ def samples(model: str, *, data: Path | None, count: int | None) -> Samples | No
         raise ConfigError(f"{model}: no data to judge it on; give --data my.npz (x, y)")
     found = zoo.dataset(model) if data is None else load_npz(data)
     rows = len(found.test)
+    if not rows:
+        raise ConfigError(f"{data}: calibration rows alone, nothing to judge on; add x and y")
     kept = rows if count is None else min(rows, count)
     return Samples(found.test.rows(np.arange(kept) * rows // kept), found.metric)

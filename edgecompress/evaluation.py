@@ -279,10 +279,11 @@ def _scores(outputs: Array, split: Split) -> Array:
 def _mse(outputs: Array, split: Split) -> float:
     target = np.asarray(split.x if split.y is None else split.y)
     if target.size != outputs.size:
+        without = "; rows without y belong in x_calibration" if split.y is None else ""
         raise ConfigError(
             f"{split.name}: targets of shape {list(target.shape[1:])} for outputs of shape"
             f" {list(outputs.shape[1:])}; give whole numbers for classes, or values of the outputs'"
-            " shape"
+            f" shape{without}"
         )
     if target.dtype.kind not in NUMERIC or not np.isfinite(target).all():
         raise ConfigError(

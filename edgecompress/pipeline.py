@@ -23,18 +23,19 @@ from edgecompress import cost, proof, runtimes, zoo
 from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot, cgen, tflm
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
+from edgecompress.datafree.distil import BATCH, distilled
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import predict, score
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.prune import prune_structured
 from edgecompress.quantization import quantize, sqnr
-from edgecompress.recipe import Budget, Quantize, Recipe
+from edgecompress.recipe import Budget, Quantize, Recipe, named
 from edgecompress.report import AccuracyRow, Change, LayerRow, MemoryMap, Report, Size
 from edgecompress.report.memory_map import from_plan
 from edgecompress.tflite import Program, read, write
 from edgecompress.tflite.passes import lossless
-from edgecompress.vocabulary import Metric
+from edgecompress.vocabulary import Metric, Optimize
 
 TOOLS = (
     "edgecompress",
@@ -56,9 +57,10 @@ class Plan:
     """What a run needs, read and checked."""
 
     artifact: Artifact
-    data: Dataset
+    data: Dataset | None
     recipe: Recipe
     budget: Budget
+    optimize: Optimize = "balanced"
 
     @property
     def name(self) -> str:
@@ -67,17 +69,21 @@ class Plan:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The test split, which the budget looks at, and the further ones."""
-        return (self.data.test, *self.data.extra)
+        """What there is to judge: the test split, which the budget looks at, and further ones."""
+        if self.data is None:
+            return ()
+        return tuple(split for split in (self.data.test, *self.data.extra) if len(split))
 
     @cached_property
-    def samples(self) -> Float:
-        """The rows of all splits, one after the other."""
-        return np.concatenate([split.x for split in self.splits])
+    def samples(self) -> Float | None:
+        """The rows of all splits, one after the other; None without data."""
+        return np.concatenate([split.x for split in self.splits]) if self.splits else None
 
     @cached_property
-    def calibration(self) -> Float:
-        """The calibration rows that the recipe asks for."""
+    def calibration(self) -> Float | None:
+        """The calibration rows that the recipe asks for; None without data."""
+        if self.data is None:
+            return None
         return self.data.calibration(
             self.recipe.quantize.calibration_samples, seed=self.recipe.seed
         )
@@ -105,7 +111,7 @@ def compress(
     model: str | Path,
     *,
     data: Dataset | Path | None = None,
-    recipe: Recipe | Path | None = None,
+    recipe: Recipe | Path | str | None = None,
     budget: Budget | Path | None = None,
     seed: int | None = None,
     progress: Progress = silent,
@@ -120,19 +126,22 @@ def plan(
     *,
     data: Dataset | Path | None = None,
     metric: Metric | None = None,
-    recipe: Recipe | Path | None = None,
+    recipe: Recipe | Path | str | None = None,
     budget: Budget | Path | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int | None = None,
     name: str | None = None,
+    optimize: Optimize = "balanced",
     progress: Progress = silent,
 ) -> Plan:
     """Read and check the model, its data, recipe and budget.
 
     `model` is a name of the zoo, whose data set, recipe.toml and budget.toml are the defaults, or
-    a model file, which needs `data` (a Dataset or an .npz, see `load_npz`). `changes` are options
-    on top of the recipe, by section and key; `name` takes the place of the model's own, and must
-    make a C identifier. Raises the errors of each part.
+    a model file, which needs `data` (a Dataset or an .npz, see `load_npz`) unless the recipe
+    calibrates without samples. `recipe` is a Recipe, a file or the name of one that comes with
+    edgecompress (`data-free`). `changes` are options on top of the recipe, by section and key;
+    `name` takes the place of the model's own, and must make a C identifier; `optimize` is what the
+    ahead-of-time C is for (`aot.schedule`). Raises the errors of each part.
     """
     home = zoo.folder(str(model)) if str(model) in zoo.names() else None
     chosen = _read(Recipe, recipe, home).merged(changes or {}, seed=seed)
@@ -140,15 +149,16 @@ def plan(
     if home is None and not Path(model).exists():
         zoo_names = ", ".join(zoo.names())
         raise ConfigError(f"{model}: no such model file, nor a model of the zoo ({zoo_names})")
-    dataset = _dataset(model, data, metric=metric, seed=chosen.seed, zoo_model=home is not None)
+    dataset = _dataset(model, data, recipe=chosen, metric=metric, zoo_model=home is not None)
     if chosen.prune.active and chosen.prune.score == "taylor":
-        dataset.labelled(chosen.quantize.calibration_samples, seed=chosen.seed)  # are there any?
+        _labelled(dataset, chosen)  # are there any?
     with _stage(progress, "load model"):
         artifact = zoo.load(model)
     artifact = artifact if name is None else replace(artifact, name=name)
     cgen.identifier(artifact.name)
     shape = _input_shape(artifact)
-    check_shape(dataset, shape, model=artifact.name)
+    if dataset is not None:
+        check_shape(dataset, shape, model=artifact.name)
     if artifact.keras is None and chosen.prune.active:
         raise StageOrderError(
             f"prune: {artifact.name} is a .tflite, which cannot be pruned; start from the Keras"
@@ -159,7 +169,7 @@ def plan(
             f"quantize: {artifact.name} is a .tflite, which is quantised already; start from the"
             " Keras model, or leave the quantize options out"
         )
-    return Plan(artifact, dataset, chosen, limits)
+    return Plan(artifact, dataset, chosen, limits, optimize)
 
 
 def changed(plan: Plan, changes: Mapping[str, Mapping[str, Any]]) -> Plan:
@@ -191,11 +201,17 @@ def _run(plan: Plan, progress: Progress) -> Result:
     program = read(flatbuffer)
     unsupported = tuple(tflm.supports(program))
     options = plan.recipe.evaluate
-    judged = runtimes.submit(flatbuffer, plan.samples, kernels=options.kernels)
+    samples = plan.samples
+    if samples is None:
+        samples = probe(program, options.tflm_samples, seed=plan.recipe.seed)
+    judged = runtimes.submit(flatbuffer, samples, kernels=options.kernels)
     device = None
     if runtimes.available("tflm") and not unsupported:
         device = proof.start(
-            flatbuffer, plan.data.test.x, samples=options.tflm_samples, kernels=options.kernels
+            flatbuffer,
+            plan.splits[0].x if plan.splits else samples,
+            samples=options.tflm_samples,
+            kernels=options.kernels,
         )
     layers = _layers(plan, quantized, progress)
     with _stage(progress, "accuracy"):
@@ -203,7 +219,7 @@ def _run(plan: Plan, progress: Progress) -> Result:
     with _stage(progress, "TFLM bits"):
         found = None if device is None else device.finish(outputs)
     arena = None if found is None else found.arena
-    planned, aot_unsupported = _planned(program)
+    planned, aot_unsupported = _planned(program, plan.optimize)
     report = Report(
         schema=1,
         name=artifact.name,
@@ -260,26 +276,48 @@ def _read(kind: type[Any], given: Any, home: Path | None) -> Any:
     file = f"{kind.__name__.lower()}.toml"
     if given is None and home is not None and (home / file).is_file():
         given = home / file
-    return kind() if given is None else kind.read(Path(given))
+    if given is None:
+        return kind()
+    return kind.read(named(str(given)) if kind is Recipe else Path(given))
 
 
 def _dataset(
     model: str | Path,
     data: Dataset | Path | None,
     *,
+    recipe: Recipe,
     metric: Metric | None,
-    seed: int,
     zoo_model: bool,
-) -> Dataset:
+) -> Dataset | None:
+    """The data to calibrate and judge on; None where there are none and the recipe needs none."""
     if data is None and not zoo_model:
-        raise ConfigError(
-            f"{model}: no data to calibrate and judge it on; give --data my.npz (x, y)"
-        )
+        if recipe.needs_samples and Path(model).suffix != ".tflite":
+            raise ConfigError(
+                f"{model}: no data to calibrate and judge it on; give --data my.npz (x, y), or"
+                " compress it without data: --recipe data-free"
+            )
+        return None
     if data is None:
         data = zoo.dataset(str(model))
     if not isinstance(data, Dataset):
-        data = load_npz(Path(data), seed=seed)
+        data = load_npz(Path(data), seed=recipe.seed)
     return data if metric is None else replace(data, metric=metric)
+
+
+def probe(program: Program, rows: int, *, seed: int) -> Float:
+    """Random inputs (rows, *input_shape) for a converted model, to compare bits on.
+
+    Uniform over the whole range of a quantised input, standard normal for a float one.
+    """
+    rng = np.random.default_rng(seed)
+    tensor = program.tensors[program.inputs[0]]
+    shape = (rows, *tensor.shape[1:])
+    if tensor.dtype == "float32":
+        return rng.standard_normal(shape).astype(np.float32)
+    kind = np.dtype(tensor.dtype)
+    limits = np.iinfo(kind)
+    stored = rng.integers(limits.min, limits.max, size=shape, dtype=kind, endpoint=True)
+    return tensor.dequantize(stored).astype(np.float32)
 
 
 def _input_shape(artifact: Artifact) -> tuple[int, ...]:
@@ -314,19 +352,19 @@ def _baseline(plan: Plan, progress: Progress) -> _Baseline | None:
         converted = quantize(given, mode="float32").need_tflite("convert")
         running = None
         if runtimes.available("tflm") and not tflm.supports(read(converted)):
-            running = runtimes.submit(converted, plan.samples[:1], runtime="tflm")
-        planned, _ = _planned(read(converted))
+            running = runtimes.submit(converted, probe(read(converted), 1, seed=0), runtime="tflm")
+        planned, _ = _planned(read(converted), plan.optimize)
     return _Baseline(len(converted), running, None if planned is None else planned.plan.bytes)
 
 
-def _planned(program: Program) -> tuple[aot.Schedule | None, tuple[str, ...]]:
+def _planned(program: Program, optimize: Optimize) -> tuple[aot.Schedule | None, tuple[str, ...]]:
     """The schedule of the ahead-of-time C, or why there is none."""
     reasons = tuple(aot.supports(program))
-    return None if reasons else aot.schedule(program), reasons
+    return None if reasons else aot.schedule(program, optimize=optimize), reasons
 
 
 def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Scores:
-    if artifact.keras is None:
+    if artifact.keras is None or plan.samples is None:
         return None
     with _stage(progress, label):
         return _judged(plan, predict(artifact.keras, plan.samples))
@@ -334,6 +372,8 @@ def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> S
 
 def _judged(plan: Plan, outputs: Float) -> list[float]:
     """The metric of each split; `outputs` are those of all splits, one after the other."""
+    if plan.data is None or not plan.splits:
+        return []
     ends = np.cumsum([len(split) for split in plan.splits])
     return [
         score(part, split, metric=plan.data.metric)
@@ -345,15 +385,37 @@ def _pruned(plan: Plan, progress: Progress) -> Artifact:
     options = plan.recipe.prune
     if not options.active:
         return plan.artifact
-    samples, seed = plan.recipe.quantize.calibration_samples, plan.recipe.seed
-    labelled = plan.data.labelled(samples, seed=seed) if options.score == "taylor" else None
+    labelled = _labelled(plan.data, plan.recipe) if options.score == "taylor" else None
+    given = asdict(options)
+    del given["calibration"]  # of the samples; they are samples to it wherever they come from
+    given["samples"] = _looked_at(plan, progress) if options.learns else None
     return prune_structured(
         plan.artifact,
-        **asdict(options),
+        **given,
+        audit=plan.calibration,
+        weight_bits=plan.recipe.quantize.weight_bits,
         data=labelled,
-        seed=seed,
+        seed=plan.recipe.seed,
         progress=progress,
     )
+
+
+def _looked_at(plan: Plan, progress: Progress) -> Float | None:
+    """The rows that pruning learns the activations from; None where it goes by the weights."""
+    options, seed = plan.recipe.prune, plan.recipe.seed
+    if options.calibration == "samples" and plan.data is not None:
+        return plan.data.calibration(options.samples, seed=seed)
+    if options.calibration == "distilled":
+        model, count = plan.artifact.need_keras("prune"), min(options.samples, BATCH)
+        return distilled(model, count=count, seed=seed, progress=progress)
+    return None
+
+
+def _labelled(data: Dataset | None, recipe: Recipe) -> tuple[Float, Any]:
+    """Calibration rows with their targets; ConfigError where there are none."""
+    if data is None:
+        raise ConfigError("prune: score taylor needs samples with their targets; give --data")
+    return data.labelled(recipe.quantize.calibration_samples, seed=recipe.seed)
 
 
 def _quantized(plan: Plan, artifact: Artifact, progress: Progress) -> Artifact:
@@ -361,7 +423,9 @@ def _quantized(plan: Plan, artifact: Artifact, progress: Progress) -> Artifact:
         return artifact
     options = asdict(plan.recipe.quantize)
     del options["calibration_samples"]
-    return quantize(artifact, calibration=plan.calibration, **options, progress=progress)
+    if options["calibration"] == "samples":
+        options["calibration"] = plan.calibration
+    return quantize(artifact, **options, seed=plan.recipe.seed, progress=progress)
 
 
 def _slimmed(artifact: Artifact) -> Artifact:
@@ -381,7 +445,7 @@ def _slimmed(artifact: Artifact) -> Artifact:
 
 
 def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRow, ...]:
-    if artifact.keras is None:
+    if artifact.keras is None or plan.calibration is None:
         return ()
     rows = plan.calibration[: plan.recipe.evaluate.error_samples]
     with _stage(progress, "quantisation error"):
@@ -435,9 +499,11 @@ def _accuracy(
     plan: Plan, floats: Scores, pruned: Scores, compressed: Scores, found: proof.OnDevice | None
 ) -> tuple[AccuracyRow, ...]:
     """One row a split; what TFLM computed is of rows of the first."""
-    rows = []
+    rows: list[AccuracyRow] = []
+    if plan.data is None:
+        return ()
     for i, split in enumerate(plan.splits):
-        device = None if found is None or i else _device_score(plan, found)
+        device = None if found is None or i else _device_score(plan.data, found)
         rows.append(
             AccuracyRow(
                 split=split.name,
@@ -454,12 +520,12 @@ def _accuracy(
     return tuple(rows)
 
 
-def _device_score(plan: Plan, found: proof.OnDevice) -> float | None:
+def _device_score(data: Dataset, found: proof.OnDevice) -> float | None:
     """The metric on TFLM's rows; None where they are too few to have both classes of an AUC."""
-    rows = plan.data.test.rows(found.picked)
-    if plan.data.metric == "auc" and rows.y is not None and len(np.unique(rows.y)) < 2:
+    rows = data.test.rows(found.picked)
+    if data.metric == "auc" and rows.y is not None and len(np.unique(rows.y)) < 2:
         return None
-    return score(found.values, rows, metric=plan.data.metric)
+    return score(found.values, rows, metric=data.metric)
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecompress.report import memory_map
+from edgecompress.report import memory_map, stages
 from edgecompress.report.boards import BoardRow
 from edgecompress.report.memory_map import MemoryMap
 from edgecompress.report.report import AccuracyRow, Change, LayerRow, Proof, Report
@@ -73,9 +73,40 @@ def aot_line(report: Report) -> str:
     return f"Ahead-of-time C: {memory_map.summary(report.memory)}"
 
 
+def notes(report: Report) -> list[str]:
+    """What a reader of the figures must know of a run without data, a line each."""
+    found = []
+    if not report.accuracy:
+        found.append("Accuracy: not measured, as no data was given (--data my.npz).")
+    for step in report.steps:
+        ends = step.effect.get("estimated_input_range")
+        if ends is not None:
+            found.append(
+                f"The inputs are taken to lie in {ends[0]:.4g} to {ends[1]:.4g}, estimated from the"
+                " weights; --input-range LOW HIGH sets what is known."
+            )
+    return found
+
+
 def budget_lines(report: Report) -> list[str]:
     """One line for each limit of the budget."""
     return [f"{'ok  ' if verdict.ok else 'OVER'} {verdict}" for verdict in report.budget]
+
+
+def board_lines(report: Report) -> list[str]:
+    """One line for each board and backend that was measured."""
+    return [_board_line(row) for row in report.boards]
+
+
+def _board_line(row: BoardRow) -> str:
+    sizes = ", ".join(
+        f"{name} {value:,} bytes"
+        for name, value in (("flash", row.flash), ("RAM", row.ram), ("stack", row.stack))
+        if value is not None
+    )
+    timing = row.timing
+    pace = "" if timing is None else f"; {timing.per_inference:,} {timing.unit} per inference"
+    return f"{row.board} ({row.backend}): {sizes}{pace}"
 
 
 def render(report: Report) -> str:
@@ -88,6 +119,7 @@ def render(report: Report) -> str:
         " TFLM is the exact minimum of its interpreter on a 64-bit host.",
         proof_line(report),
         aot_line(report),
+        *notes(report),
     ]
     if report.budget:
         blocks += ["## Budget", "\n".join(f"- {line}" for line in budget_lines(report))]
@@ -98,6 +130,9 @@ def render(report: Report) -> str:
         blocks += ["## Memory of the ahead-of-time C", *_memory(report.memory)]
     if any(row.pruned is not None or row.tflm is not None for row in report.accuracy):
         blocks += ["## Accuracy by stage", _stages(report)]
+    for section in stages.sections(report.steps):
+        table = _table(section.headings, section.rows)
+        blocks += [f"## {section.title}", section.note, table]
     if report.layers:
         blocks += ["## Quantisation error by layer", _layers(report)]
     if report.steps:

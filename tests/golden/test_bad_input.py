@@ -233,7 +233,8 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
     "data: none": (
         lambda f: ["compress", str(f.model)],
         2,
-        "F/good.keras: no data to calibrate and judge it on; give --data my.npz (x, y)",
+        "F/good.keras: no data to calibrate and judge it on; give --data my.npz (x, y), or compress"
+        " it without data: --recipe data-free",
     ),
     "data: missing file": (
         lambda f: ["compress", str(f.model), "--data", "gone.npz"],
@@ -304,7 +305,8 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
     "data: no x": (
         npz("nox.npz", z=X),
         2,
-        "F/nox.npz: no array named x (found: z); save np.savez(f, x=x, y=y)",
+        "F/nox.npz: no array named x (found: z); save np.savez(f, x=x, y=y), or x_calibration=x"
+        " where no targets are known",
     ),
     "data: NaN": (
         npz("nan.npz", x=X * np.nan),

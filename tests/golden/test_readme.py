@@ -47,7 +47,7 @@ def test_make_targets_exist(command: str) -> None:
 def test_the_options_table_names_real_options() -> None:
     known = {option for action in _compress_actions() for option in action.option_strings}
     table = "".join(line for line in README.splitlines() if line.startswith("| `--"))
-    named = set(re.findall(r"`(--?[a-z]+)", table))
+    named = set(re.findall(r"`(--?[a-z-]+)", table))
     assert named <= known
     assert len(named) >= 8
 

@@ -103,6 +103,15 @@ def test_a_polite_request_to_end_is_an_interrupt(
     assert cleaned and signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("ends", [["255"], ["0", "high"]])
+def test_a_range_is_two_numbers(ends: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["compress", "kws", "--input-range", *ends])
+    assert "argument --input-range: " in capfd.readouterr().err
+    given = cli.parser().parse_args(["compress", "kws", "--input-range", "-1", "1"])
+    assert given.input_range == [-1.0, 1.0]
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "2.5", "many"])
 def test_counts_are_checked_at_the_door(count: str, capfd: pytest.CaptureFixture[str]) -> None:
     for option in ("--runs", "--samples"):

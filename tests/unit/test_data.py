@@ -43,6 +43,13 @@ def test_separate_calibration_rows_leave_the_test_whole(tmp_path: Path) -> None:
     assert (len(data.pool), len(data.test), data.metric) == (2, 5, "mse")
 
 
+def test_calibration_rows_alone_are_not_judged(tmp_path: Path) -> None:
+    data = load_npz(saved(tmp_path, x_calibration=rows(7)))
+    assert (len(data.pool), len(data.test), data.test.x.shape) == (7, 0, (0, 3))
+    with pytest.raises(ConfigError, match="the calibration rows have no y"):
+        data.labelled()
+
+
 def test_a_large_file_gives_at_most_200_rows_to_calibration(tmp_path: Path) -> None:
     data = load_npz(saved(tmp_path, x=rows(3000).astype(np.int8), y=np.zeros((3000, 2))))
     assert (len(data.pool), len(data.test), data.metric) == (200, 2800, "mse")
@@ -52,7 +59,7 @@ def test_a_large_file_gives_at_most_200_rows_to_calibration(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"z": rows(3)}, r"no array named x \(found: z\); save np.savez\(f, x=x, y=y\)"),
+        ({"z": rows(3)}, r"no array named x \(found: z\); save np.savez\(f, x=x, y.*"),
         ({"x": rows(3), "w": rows(3)}, "unknown array w; allowed: x, x_cal.*, y, y_cal.*"),
         ({"x": rows(3), "y": np.zeros(4)}, "x has 3 rows but y has 4"),
         ({"x": np.array([["a"]])}, "x is <U1 .*; numbers of shape .* are needed"),

@@ -234,3 +234,53 @@ def test_markdown_shows_layers_that_could_not_be_matched() -> None:
     text = markdown.render(REPORT)
     assert "| conv | CONV_2D | 35.5 | 0.1 |" in text
     assert "| odd | ADD | not matched |  |" in text
+
+
+def test_markdown_tells_of_groups_repaired_layers_and_rounded_weights() -> None:
+    repaired = {"layer": "back", "groups": ["inner"], "removed": 2, "channels": 5}
+    repaired |= {"predicted": 0.12345, "measured": None, "reason": ""}
+    verdicts = (
+        {"verdict": "trusted", "spread": 0.125, "shift": 0.034},
+        {"verdict": "trusted", "spread": 0.2, "shift": None},
+        {"verdict": "not checked", "spread": None, "shift": None},
+        {"verdict": "not trusted", "spread": 0.9, "shift": None, "reason": "not normal"},
+    )
+    groups = [
+        {"name": "inner", "size": 5, "drop": [1, 3], "protected": None},
+        {"name": "head", "size": 3, "drop": [], "protected": "output of the model"},
+    ]
+    rounded = {"layer": "back", "weight": "kernel", "bits": 4, "rule": "squant", "error": 0.01}
+    steps = (
+        Step(
+            "prune_structured",
+            {"score": "l2", "repair": "udfc"},
+            {
+                "plan": {"unknown": "error", "groups": groups},
+                "repair": [{**repaired, **row} for row in verdicts],
+            },
+        ),
+        Step("quantize", {"mode": "int8"}, {"layers": [rounded]}),
+    )
+    text = markdown.render(dataclasses.replace(REPORT, steps=steps))
+    assert "| inner | 5 | 2 | 40% | l2 |  |" in text
+    assert "| head | 3 | 0 | 0% |  | output of the model |" in text
+    assert "## Repair by layer (udfc)" in text
+    for verdict in (
+        "trusted: spread 0.12, means moved 3%",
+        "trusted: spread 0.20",
+        "not checked",
+        "not trusted: not normal",
+    ):
+        assert f"| back | 5 channels | 2 (inner) | 0.123 | not known | {verdict} |" in text
+    assert "| back | kernel | 4 | squant | 0.01 |" in text
+    assert "## Channels by group" not in markdown.render(REPORT)
+
+
+def test_notes_tell_what_a_run_without_data_does_not_know() -> None:
+    step = Step("quantize", {}, {"estimated_input_range": [-1.5, 2.25]})
+    report = dataclasses.replace(REPORT, accuracy=(), steps=(step,))
+    first, second = markdown.notes(report)
+    assert first == "Accuracy: not measured, as no data was given (--data my.npz)."
+    assert second.startswith("The inputs are taken to lie in -1.5 to 2.25, estimated")
+    assert markdown.notes(REPORT) == []
+    assert second in markdown.render(report)

@@ -20,6 +20,8 @@ def test_the_wheel_has_the_firmware_and_the_zoo(tmp_path: Path) -> None:
         archive.extractall(installed)
     for file in (*ROOT.glob("firmware/**/*.*"), *ROOT.glob("models/*/*.py")):
         assert (installed / "edgecompress" / file.relative_to(ROOT)).is_file(), file
+    for file in ROOT.glob("edgecompress/recipes/*.toml"):
+        assert (installed / file.relative_to(ROOT)).is_file(), file
     code = f"import sys; sys.path.insert(0, {str(installed)!r})\n"
     code += "from edgecompress import backends, boards, cli\n"
     code += "assert cli.main(['boards']) == 0\nprint(backends.firmware_folder())"
