@@ -55,7 +55,7 @@ def main() -> None:
     )
     for model in MODELS:
         plan = pipeline.plan(model)
-        test = plan.data.test
+        test = plan.splits[0]
         print(f"\n### {model}\n\n{test.name}: {len(test):,} samples. {test.source}.\n")
         print("| " + " | ".join(HEADINGS) + " |")
         print("|" + "---|" * len(HEADINGS))
