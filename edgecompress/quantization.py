@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +22,8 @@ from edgecompress.vocabulary import MODES, ROUNDINGS, Calibration, IoType, Mode,
 
 if TYPE_CHECKING:
     from keras import Model
+
+    from edgecompress.datafree.statistics import Statistics
 
 _LOOKED_AT = 128
 """Samples, at most, whose moments weights are rounded by."""
@@ -227,12 +228,7 @@ def _own(
     graph = ranges.apart(trace(model))
     if rows is None:
         statistics = modelled(graph, input_range=ends)
-        if statistics.assumed and ends is None:
-            raise ConfigError(
-                f"quantize: nothing in {model.name} tells the range of its inputs (they go into no"
-                " Rescaling, Normalization or layer with BatchNormalization); give input_range, the"
-                " least and the largest: --input-range 0 255"
-            )
+        _check_known(model, statistics, ends)
     else:
         statistics = measured(analyse(model, unknown="barrier"), _spaced(rows, _LOOKED_AT))
     progress("statistics", 1, 1)
@@ -249,10 +245,7 @@ def _own(
         named = ranges.ranges(graph, statistics, input_range=ends)
         if ends is None:
             effect["estimated_input_range"] = list(named[graph.input_names[0]])
-        floats = convert(placed.model, mode="float32", types=("float32", "float32"), rows=None)
-        program = read(floats)
-        known = calibrated.spread(program, _by_tensor(program, placed.model, named))
-        data = calibrated.quantized(floats, known, types=types, per_channel=weights.per_channel)
+        data = _in_ranges(placed.model, named, types, per_channel=weights.per_channel)
     else:
         data = convert(
             placed.model,
@@ -271,6 +264,29 @@ def _own(
     return calibrated.packed(data) if weights.bits <= 4 else data, effect
 
 
+def _check_known(model: Model, statistics: Statistics, ends: tuple[float, float] | None) -> None:
+    if statistics.assumed and ends is None:
+        raise ConfigError(
+            f"quantize: nothing in {model.name} tells the range of its inputs (they go into no"
+            " Rescaling, Normalization or layer with BatchNormalization); give input_range, the"
+            " least and the largest: --input-range 0 255"
+        )
+
+
+def _in_ranges(
+    model: Model,
+    named: Mapping[str, tuple[float, float]],
+    types: tuple[IoType, IoType],
+    *,
+    per_channel: bool,
+) -> bytes:
+    """The int8 flatbuffer of a model whose layers have the ranges `named`."""
+    floats = convert(model, mode="float32", types=("float32", "float32"), rows=None)
+    program = read(floats)
+    known = calibrated.spread(program, _by_tensor(program, model, named))
+    return calibrated.quantized(floats, known, types=types, per_channel=per_channel)
+
+
 def _spaced(rows: Float, count: int) -> Float:
     """At most `count` of the rows, at even distances: rows are often sorted by class."""
     if len(rows) <= count:
@@ -284,17 +300,15 @@ def _by_tensor(
     """The ranges of the tensors of `program` (of `model`), from those of the layers."""
     graph = trace(model)
     order = {call.name: place for place, call in enumerate(graph.calls)}
-    makers = {index: call.name for call in graph.calls for index in call.outputs}
     ends = {  # the converter does not keep the names of a model's outputs
-        index: makers[made]
+        index: graph.makers[made].name
         for index, made in zip(program.outputs, graph.outputs, strict=True)
-        if made in makers
+        if made in graph.makers
     }
     layers = [ends.get(op.outputs[0]) or layer_of(program, op, order) for op in program.ops]
     inputs = [named[name] for name in graph.input_names if name in named]
     found = dict(zip(program.inputs, inputs, strict=False))
-    calls = Counter(call.name for call in graph.calls)
-    return found | calibrated.assigned(program, layers, calls, named, inside=LINEAR)
+    return found | calibrated.assigned(program, layers, graph.times, named, inside=LINEAR)
 
 
 def sqnr(

@@ -8,8 +8,9 @@ nested model around it is) stands in several calls under one name.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,25 @@ class Graph:
     inputs: tuple[int, ...]
     input_names: tuple[str, ...]
     outputs: tuple[int, ...]
+
+    @cached_property
+    def makers(self) -> Mapping[int, Call]:
+        """The call that makes each tensor; the model's inputs have none."""
+        return {index: call for call in self.calls for index in call.outputs}
+
+    @cached_property
+    def readers(self) -> Mapping[int, Sequence[Call]]:
+        """The calls that read each tensor that is read, once for each time they do."""
+        found: dict[int, list[Call]] = {}
+        for call in self.calls:
+            for index in call.inputs:
+                found.setdefault(index, []).append(call)
+        return found
+
+    @cached_property
+    def times(self) -> Mapping[str, int]:
+        """How often each layer is called."""
+        return Counter(call.name for call in self.calls)
 
     def layers(self) -> Iterator[tuple[str, Any, list[Call]]]:
         """Each layer once, in order of its first call: name, layer, all its calls."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -77,6 +77,7 @@ class Site:
 
 
 Rule = Callable[[Site], "Flow | Barrier"]
+T = TypeVar("T")
 
 _POINTWISE = frozenset(
     "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid softplus softsign exponential"
@@ -310,11 +311,12 @@ def _barrier(reason: str) -> Rule:
     return lambda site: Barrier(reason)
 
 
-def _table(rules: Mapping[str, Rule]) -> dict[str, Rule]:
+def by_name(rules: Mapping[str, T]) -> dict[str, T]:
+    """A table whose keys list the layers of a rule, with a key for each of them."""
     return {name: rule for names, rule in rules.items() for name in names.split()}
 
 
-LAYERS: Mapping[str, Rule] = _table(
+LAYERS: Mapping[str, Rule] = by_name(
     {
         "Dense": _linear(-2, -1, "units"),
         "Conv1D Conv2D Conv3D": _linear(-2, -1, "filters"),
@@ -345,7 +347,7 @@ LAYERS: Mapping[str, Rule] = _table(
     }
 )
 
-OPERATIONS: Mapping[str, Rule] = _table(
+OPERATIONS: Mapping[str, Rule] = by_name(
     {
         "Add Subtract Multiply Maximum Minimum Relu Relu6 Sigmoid Tanh Silu Gelu HardSigmoid"
         " HardSilu LeakyRelu Elu Selu Softplus Negative Absolute Square": _elementwise,

@@ -202,11 +202,11 @@ def change(
 def normalisation(view: View, reader: Reader) -> Call | None:
     """The BatchNormalization that alone takes what the reader makes, and nothing else."""
     made = reader.calls[0].outputs[0]
-    taking = [call for call in view.graph.calls if made in call.inputs]
+    taking = view.graph.readers.get(made, ())
     if len(reader.calls) > 1 or len(taking) != 1 or made in view.graph.outputs:
         return None
     (call,) = taking
-    alone = sum(other.name == call.name for other in view.graph.calls) == 1
+    alone = view.graph.times[call.name] == 1
     linear = getattr(getattr(reader.layer, "activation", None), "__name__", "linear") == "linear"
     return call if alone and linear and type(call.op).__name__ == "BatchNormalization" else None
 

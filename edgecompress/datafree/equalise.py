@@ -81,23 +81,17 @@ def equalise(model: keras.Model) -> keras.Model:
 
 def pairs(graph: Graph) -> Iterator[Pair]:
     """The pairs of layers that can be equalised, in graph order; each layer is called once."""
-    calls: dict[str, int] = {}
-    readers: dict[int, list[Call]] = {}
-    for call in graph.calls:
-        calls[call.name] = calls.get(call.name, 0) + 1
-        for index in call.inputs:
-            readers.setdefault(index, []).append(call)
     norms = {layer.name: norm for layer, norm in fold.pairs(graph)}
     for call in graph.calls:
         phi = activations.argument(call.op)
-        if not _weighted(call) or calls[call.name] > 1 or phi is None or not _scales(phi):
+        if not _weighted(call) or graph.times[call.name] > 1 or phi is None or not _scales(phi):
             continue
         norm, index = norms.get(call.name), call.outputs[0]
         if norm is not None and "gamma" not in read_weights(norm.op):
             continue
-        while index not in graph.outputs and len(readers.get(index, [])) == 1:
-            (reader,) = readers[index]
-            if _weighted(reader) and calls[reader.name] == 1:
+        while index not in graph.outputs and len(graph.readers.get(index, ())) == 1:
+            (reader,) = graph.readers[index]
+            if _weighted(reader) and graph.times[reader.name] == 1:
                 yield Pair(call.name, None if norm is None else norm.name, reader.name)
             inner = activations.of(reader.op)
             passes = type(reader.op).__name__ in _BETWEEN or (inner is not None and _scales(inner))

@@ -43,24 +43,18 @@ def fold(model: keras.Model) -> keras.Model:
 
 def pairs(graph: Graph) -> Iterator[tuple[Call, Call]]:
     """Each linear layer with the BatchNormalization that alone reads it, both called once."""
-    calls: dict[str, int] = {}
-    readers: dict[int, list[Call]] = {}
-    for call in graph.calls:
-        calls[call.name] = calls.get(call.name, 0) + 1
-        for index in call.inputs:
-            readers.setdefault(index, []).append(call)
     for call in graph.calls:
         activation = getattr(getattr(call.op, "activation", None), "__name__", "linear")
         if type(call.op).__name__ not in OUTPUTS or activation != "linear":
             continue
         made = call.outputs[0]
-        reading = readers.get(made, [])
+        reading = graph.readers.get(made, ())
         if len(reading) != 1 or made in graph.outputs:
             continue
         (norm,) = reading
         last = len(graph.shapes[made]) - 1
         if type(norm.op).__name__ == "BatchNormalization" and norm.op.axis in (-1, last):
-            if calls[call.name] == calls[norm.name] == 1:
+            if graph.times[call.name] == graph.times[norm.name] == 1:
                 yield call, norm
 
 

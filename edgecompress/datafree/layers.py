@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgecompress.channels.graph import Call, Graph, read_weights
+from edgecompress.channels.rules import by_name
 from edgecompress.datafree import activations, fields
 from edgecompress.datafree.fields import Field, Pair, Window
 from edgecompress.datafree.statistics import Array
@@ -344,11 +345,7 @@ TRANSPARENT = frozenset(
 """Layers that keep the means of every channel."""
 
 
-def _table(rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    return {name: rule for names, rule in rules.items() for name in names.split()}
-
-
-_RULES = _table(
+_RULES = by_name(
     {
         "BatchNormalization": _batch_norm,
         "AveragePooling1D AveragePooling2D GlobalAveragePooling1D GlobalAveragePooling2D"

@@ -135,7 +135,7 @@ def reading(graph: Graph, call: Call, value: Any) -> Array:
             dilation_rate=layer.dilation_rate,
         )
     channels, index = int(value.shape[-1]), call.inputs[0]
-    makers = {i: maker for maker in graph.calls for i in maker.outputs}
+    makers = graph.makers
     while index in makers and type(makers[index].op).__name__ in _UNCHANGED:
         channels = int(graph.input_shapes(makers[index])[0][-1] or channels)
         index = makers[index].inputs[0]

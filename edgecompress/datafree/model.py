@@ -102,10 +102,6 @@ class _Run:
         self.guards: dict[str, Guard] = {}
         self.linear: dict[str, Moments] = {}
         self.assumed = False
-        self.readers: dict[int, list[Call]] = {}
-        for call in graph.calls:
-            for index in call.inputs:
-                self.readers.setdefault(index, []).append(call)
 
     def start(self, ends: tuple[float, float] | None) -> None:
         """The model's inputs, each in the range `ends`."""
@@ -144,7 +140,7 @@ class _Run:
         for index in call.outputs[1:]:
             self.tensors[index] = Blank(call.name, kind)
         self._backwards(site)
-        for index in {i for i in call.inputs if self.readers[i][-1] is call}:
+        for index in {i for i in call.inputs if self.graph.readers[i][-1] is call}:
             del self.tensors[index]
 
     def put(self, index: int, name: str, kind: str, x: Field | Blank) -> None:
@@ -190,14 +186,14 @@ class _Run:
 
     def _behind(self, call: Call) -> Known | None:
         """What the BatchNormalization right behind a call knows of its output."""
-        for reader in self.readers.get(call.outputs[0], []):
+        for reader in self.graph.readers.get(call.outputs[0], []):
             if type(reader.op).__name__ == "BatchNormalization":
                 return known_statistics(reader.op)
         return None
 
     def _corrected(self, index: int, x: Field, *, refine: bool) -> Field:
         """The field with what BatchNormalization knows: of it, or of what its readers make."""
-        for reader in self.readers.get(index, []):
+        for reader in self.graph.readers.get(index, []):
             known = known_statistics(reader.op)
             if known is not None and len(known.mean) == len(x.mean):
                 anchored = fields.anchored(x, known.mean, known.variance)
@@ -227,7 +223,7 @@ class _Run:
 
     def _equations(self, index: int, x: Field) -> Iterator[tuple[Linear, Known, Field]]:
         """(linear layer, what is known of its output, what it reads) for a tensor's readers."""
-        for reader in self.readers.get(index, []):
+        for reader in self.graph.readers.get(index, []):
             kind = type(reader.op).__name__
             if kind in layers.TRANSPARENT:
                 site = Site(reader, reader.op, self.graph, (x,))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgecompress.channels.graph import Call, Graph
+from edgecompress.channels.rules import by_name
 from edgecompress.datafree import activations, fold, layers
 from edgecompress.datafree.gaussian import Activation
 from edgecompress.datafree.statistics import Array, Moments, Statistics
@@ -142,12 +143,8 @@ def _sum(inputs: Sequence[Interval]) -> Interval:
     return sum((low for low, _ in inputs), zero), sum((high for _, high in inputs), zero)
 
 
-def _table(rules: Mapping[str, Bound]) -> dict[str, Bound]:
-    return {name: rule for names, rule in rules.items() for name in names.split()}
-
-
 Bound = Callable[[Sequence[Interval]], Interval]
-_BOUNDS: Mapping[str, Bound] = _table(
+_BOUNDS: Mapping[str, Bound] = by_name(
     {
         "Dropout SpatialDropout1D SpatialDropout2D Flatten Reshape Permute RepeatVector Identity"
         " MaxPooling1D MaxPooling2D GlobalMaxPooling1D GlobalMaxPooling2D Cropping1D Cropping2D"

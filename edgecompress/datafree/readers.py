@@ -99,7 +99,7 @@ def source(graph: Graph, call: Call) -> tuple[int, tuple[int, ...]]:
     front of each spatial axis (empty without such a layer)."""
     index = call.inputs[0]
     before: tuple[int, ...] = ()
-    makers = {i: maker for maker in graph.calls for i in maker.outputs}
+    makers = graph.makers
     while index in makers and type(makers[index].op).__name__.startswith("ZeroPadding"):
         padding = makers[index].op.padding
         pairs = (padding,) if isinstance(padding[0], int) else padding

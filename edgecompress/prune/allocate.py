@@ -115,7 +115,7 @@ def shares_of(view: View, statistics: Statistics) -> dict[str, float]:
     """
     graph = view.graph
     names = dict(zip(graph.inputs, graph.input_names, strict=True))
-    names |= {index: call.name for call in graph.calls for index in call.outputs}
+    names |= {index: call.name for index, call in graph.makers.items()}
     through = dict.fromkeys(graph.outputs, 1.0)
     found: dict[str, float] = {}
     for call in reversed(graph.calls):
