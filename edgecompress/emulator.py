@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import runpy
 import selectors
 import subprocess
 import tempfile
@@ -16,23 +17,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
-from edgecompress.errors import DeviceError, MeasurementError, ToolError
+from edgecompress.errors import DeviceError, ToolError
+from edgecompress.protocol import Lines
 
 QEMU = "qemu-system-arm"
 TIMEOUT = 120.0
-"""Seconds to wait for a line, unless told otherwise."""
+"""Seconds to wait for an answer, unless told otherwise."""
 FAULT = 99
 """The status that emulated boards end with after a fault of the processor."""
 
-_OPTIONS = (
-    *("-icount", "shift=0"),
-    *("-display", "none", "-monitor", "none", "-serial", "stdio"),
-    *("-semihosting-config", "enable=on,target=native"),
-)
 _GRACE = 10.0
 """Seconds for a child that closed its output to end."""
-_LINE_LIMIT = 1 << 16
 _SAID = 4
 
 
@@ -44,63 +41,52 @@ class Child:
     ) -> None:
         assert process.stdin is not None and process.stdout is not None
         self.board = board
+        self.timeout = timeout
         self._process = process
         self._log = log
-        self._timeout = timeout
         self._to, self._from = process.stdin.fileno(), process.stdout.fileno()
-        self._pending = b""
+        self._lines = Lines()
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
 
     def send(self, data: bytes) -> None:
-        """All of `data` to the board; raises like `receive`."""
-        deadline = time.monotonic() + self._timeout
+        """All of `data` to the board; DeviceError where it takes no more, or is gone."""
+        deadline = time.monotonic() + self.timeout
         while data:
-            self._wait(self._to, selectors.EVENT_WRITE, deadline)
+            if not _ready(self._to, selectors.EVENT_WRITE, deadline):
+                raise DeviceError(
+                    f"{self.board}: it takes no byte for {self.timeout:g} s; the firmware hangs"
+                )
             try:
                 data = data[os.write(self._to, data) :]
             except BrokenPipeError:
                 raise self._ended() from None
 
-    def receive(self) -> bytes:
-        """The next line, with its end.
+    def receive(self, wait: float) -> bytes | None:
+        """The next line with its end, None where there is none in `wait` seconds.
 
-        Raises DeviceError where the board says nothing in time or is gone, MeasurementError for a
-        line without end.
+        Raises DeviceError where the board is gone.
         """
-        deadline = time.monotonic() + self._timeout
-        while b"\n" not in self._pending:
-            if len(self._pending) > _LINE_LIMIT:
-                raise MeasurementError(
-                    f"{self.board}: a line of more than {_LINE_LIMIT} bytes; is it our firmware?"
-                )
-            self._wait(self._from, selectors.EVENT_READ, deadline)
+        deadline = time.monotonic() + wait
+        while (line := self._lines.take()) is None:
+            if not _ready(self._from, selectors.EVENT_READ, deadline):
+                return None
             data = os.read(self._from, 1 << 16)
             if not data:
                 raise self._ended()
-            self._pending += data
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line + b"\n"
+            self._lines.add(data)
+        return line
 
     def finish(self) -> None:
         """Wait for the board to end; DeviceError unless it does so in time and with status 0."""
         try:
-            status = self._process.wait(self._timeout)
+            status = self._process.wait(self.timeout)
         except subprocess.TimeoutExpired:
             raise DeviceError(
-                f"{self.board}: still running {self._timeout:g} s after it was asked to end"
+                f"{self.board}: still running {self.timeout:g} s after it was asked to end"
             ) from None
         if status:
             raise self._ended()
-
-    def _wait(self, file: int, event: int, deadline: float) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(file, event)
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise DeviceError(
-                    f"{self.board}: no answer in {self._timeout:g} s; if the model is large, allow"
-                    " more time, else the firmware hangs"
-                )
 
     def _ended(self) -> DeviceError:
         """The error for a board that left in the middle."""
@@ -120,19 +106,19 @@ class Child:
 def command(board: Board, elf: Path, options: Sequence[str] = ()) -> list[str]:
     """The command that runs `elf` on `board`, QEMU's further `options` included.
 
-    `-icount shift=0`: one instruction takes 1 ns of the machine's time, whatever the host does.
+    An emulated board's is the one that PlatformIO starts it by, its serial port apart.
     """
     if board.kind == "program":
         return [str(elf.resolve()), *options]
-    machine = str(board.machine)
-    return [QEMU, "-M", machine, "-kernel", str(elf), *_OPTIONS, *options]
+    upload = runpy.run_path(str(firmware_folder() / "platform" / "upload.py"))
+    return [*upload["command"](board.machine, str(elf), "stdio"), *options]
 
 
 @contextlib.contextmanager
 def start(command: Sequence[str], *, board: str, timeout: float = TIMEOUT) -> Iterator[Child]:
     """The child that `command` starts; it is ended with the block, however that is left.
 
-    `board` is named in messages, `timeout` is the longest wait for one line in seconds. Raises
+    `board` is named in messages, `timeout` is the longest wait for an answer in seconds. Raises
     ToolError where the command cannot be started.
     """
     with contextlib.ExitStack() as stack:
@@ -151,6 +137,13 @@ def start(command: Sequence[str], *, board: str, timeout: float = TIMEOUT) -> It
             ) from error
         stack.callback(_end, process)
         yield Child(process, log, board, timeout)
+
+
+def _ready(file: int, event: int, deadline: float) -> bool:
+    """Whether `file` can be read or written before `deadline`."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, event)
+        return bool(selector.select(max(0.0, deadline - time.monotonic())))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,7 @@ EdgeCompressError                 exit 1
 ├── StageOrderError               a stage was called too early or too late
 ├── ToolError                     command, exit status, last lines
 ├── DeviceError                   board, port, phase (build, flash, connect, run), code it reports
-├── MeasurementError              no or zero ticks, another model, a damaged line, no end
+├── MeasurementError              no or zero ticks, another model, contradicting answers
 └── BudgetExceeded                exit 3: every broken limit, not only the first
 
 A message is one line: what is wrong, where, and how to fix it.

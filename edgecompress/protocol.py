@@ -15,7 +15,11 @@ from edgecompress.errors import DeviceError, MeasurementError
 
 VERSION = 1
 DATA = 64
-"""Bytes of data on a line, at most."""
+"""Bytes of data on a line, at most; only the last line of an input or output has fewer."""
+LINE = 1 << 12
+"""Bytes of a line from the board, at most."""
+EARLY = 2
+"""The code of Fail where phase is `command`: the board waits for a greeting."""
 
 
 class Hello(NamedTuple):
@@ -39,8 +43,9 @@ class Hello(NamedTuple):
 
 
 class Ok(NamedTuple):
-    """A line of input was taken; the next one goes on at byte `offset`."""
+    """The bytes of input `input` before `offset` are there."""
 
+    input: int
     offset: int
 
 
@@ -52,9 +57,10 @@ class Timed(NamedTuple):
 
 
 class OpTimed(NamedTuple):
-    """Operator `op` of kind `kind` took `ticks` in inference `run`."""
+    """Operator `op` of kind `kind` took `ticks` in inference `run`, in turn `turn` of its lines."""
 
     run: int
+    turn: int
     op: int
     kind: str
     ticks: int
@@ -72,14 +78,20 @@ class Out(NamedTuple):
 class Memory(NamedTuple):
     """Bytes: the deepest the stack has been (None: the board cannot tell), the arena in use."""
 
+    run: int
     stack: int | None
     arena: int
 
 
 class End(NamedTuple):
-    """The answer is complete."""
+    """The answer about inference `run` is complete, `turns` lines of operators included."""
 
-    code: int
+    run: int
+    turns: int
+
+
+class Bye(NamedTuple):
+    """The board leaves."""
 
 
 class Fail(NamedTuple):
@@ -89,11 +101,41 @@ class Fail(NamedTuple):
     code: int
 
 
-Message = Hello | Ok | Timed | OpTimed | Out | Memory | End | Fail
+class Damaged(NamedTuple):
+    """What is left of a line that started with `@`: its CRC-32 is missing or wrong."""
+
+
+Message = Hello | Ok | Timed | OpTimed | Out | Memory | End | Bye | Fail | Damaged
+
+
+class Lines:
+    """Bytes as they arrive, taken apart into lines."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def add(self, data: bytes) -> None:
+        """Take the bytes that arrived next."""
+        self._pending += data
+
+    def take(self) -> bytes | None:
+        """The next line with its end, None where there is no whole one yet.
+
+        More than LINE bytes without an end are noise: they come as if they were a line.
+        """
+        line, end, rest = self._pending.partition(b"\n")
+        if not end and len(line) <= LINE:
+            return None
+        self._pending = rest
+        return line + end
+
+    def clear(self) -> None:
+        """Forget what is no whole line yet, and what was not taken."""
+        self._pending = b""
 
 
 def command(text: str) -> bytes:
-    """The line of `text` (@go profile=1) with its CRC."""
+    """The line of `text` (@go i=0 profile=1) with its CRC."""
     return f"{text} *{zlib.crc32(text.encode()):08x}\n".encode()
 
 
@@ -102,18 +144,18 @@ def hi() -> bytes:
     return command("@hi")
 
 
-def go(*, profile: bool) -> bytes:
-    """Asks for one inference, timed as a whole or operator by operator."""
-    return command(f"@go profile={int(profile)}")
+def go(run: int, *, profile: bool) -> bytes:
+    """Asks for inference `run`, timed as a whole or operator by operator."""
+    return command(f"@go i={run} profile={int(profile)}")
 
 
 def bye() -> bytes:
-    """Asks for End; an emulated board leaves."""
+    """Asks for Bye; an emulated board leaves."""
     return command("@bye")
 
 
 def inputs(index: int, data: bytes) -> list[bytes]:
-    """The lines that carry input `index`; each is answered by Ok with the offset of the next."""
+    """The lines that carry input `index`; each is answered by Ok with the offset behind it."""
     starts = range(0, len(data), DATA)
     return [
         command(f"@in n={index} o={start} hex={data[start : start + DATA].hex()}")
@@ -124,13 +166,13 @@ def inputs(index: int, data: bytes) -> list[bytes]:
 def parse(line: bytes) -> Message | None:
     """The message on `line` (its end already cut off or not), None for a line of log.
 
-    Raises MeasurementError for a line that starts with `@` and is damaged or unknown.
+    Raises MeasurementError for a line that came undamaged and is unknown.
     """
     if not line.startswith(b"@"):
         return None
     body, star, crc = line.rstrip(b"\r\n").rpartition(b" *")
     if not star or crc != b"%08x" % zlib.crc32(body):
-        raise _bad(line, "its CRC-32 is missing or wrong")
+        return Damaged()
     word, *given = body[1:].decode("ascii", "replace").split(" ")
     if word not in _WORDS:
         raise _bad(line, f"no message is called {word!r}")
@@ -157,7 +199,7 @@ def failure(fail: Fail, *, board: str) -> DeviceError:
 def _bad(line: bytes, why: str) -> MeasurementError:
     shown = line[:100].decode("ascii", "backslashreplace").strip()
     return MeasurementError(
-        f"line {shown!r} from the board: {why}; is the firmware of this version, the cable sound?"
+        f"line {shown!r} from the board: {why}; is the firmware there of this version?"
     )
 
 
@@ -218,22 +260,18 @@ _HELLO: dict[str, Read] = {
 }
 _WORDS: dict[str, tuple[Callable[..., Message], dict[str, Read]]] = {
     "hello": (lambda proto, *rest: Hello(*rest), _HELLO),
-    "ok": (Ok, {"o": _number}),
+    "ok": (Ok, {"n": _number, "o": _number}),
     "run": (Timed, {"i": _number, "ticks": _number}),
-    "op": (OpTimed, {"i": _number, "n": _number, "kind": _text, "ticks": _number}),
+    "op": (OpTimed, {"i": _number, "t": _number, "n": _number, "kind": _text, "ticks": _number}),
     "out": (Out, {"i": _number, "n": _number, "o": _number, "hex": _bytes}),
-    "mem": (Memory, {"stack": _maybe, "arena": _number}),
-    "end": (End, {"code": _number}),
+    "mem": (Memory, {"i": _number, "stack": _maybe, "arena": _number}),
+    "end": (End, {"i": _number, "turns": _number}),
+    "bye": (Bye, {}),
     "fail": (Fail, {"where": _text, "code": _number}),
 }
 _FAILURES: dict[tuple[str, int | None], str] = {
     ("board", 1): "its tick counter does not count what the board says; an emulator needs -icount",
     ("model", None): "ec_model_init failed with this status, without its sign",
-    ("line", 1): "a line that it received was too long",
-    ("line", 2): "a line that it received was damaged; is the cable sound?",
     ("command", 1): "it does not know the command; is the firmware of this version?",
-    ("command", 2): "it was not greeted first",
-    ("input", 1): "a line of input is not the one that comes next",
-    ("input", 2): "an inference was asked for before every input was there",
     ("invoke", None): "ec_model_invoke failed with this status, without its sign",
 }

@@ -13,7 +13,7 @@ from edgecompress.firmware import Image
 
 MODEL = Path(__file__).parent / "qemu" / "model"
 NAME = "two words"
-LAST = ("@hello ", "@ok ", "@end ", "@fail ")
+LAST = ("@hello ", "@ok ", "@end ", "@bye", "@fail ")
 """How the last line of an answer starts."""
 
 
@@ -50,7 +50,8 @@ class Board:
         self.child.send(data)
         answer: list[str] = []
         while not (answer and answer[-1].startswith(LAST)):
-            received = self.child.receive()
+            received = self.child.receive(self.child.timeout)
+            assert received is not None, f"{answer} and then silence"
             text = received.decode("ascii").rpartition(" *")[0]
             assert received == line(text)
             answer.append(text)
@@ -62,9 +63,9 @@ class Board:
 
     def load(self, first: bytes, second: bytes) -> None:
         """Send the model's two inputs, of 4 and 100 bytes."""
-        assert self.ask(f"@in n=0 o=0 hex={first.hex()}") == ["@ok o=4"]
-        assert self.ask(f"@in n=1 o=0 hex={second[:64].hex()}") == ["@ok o=64"]
-        assert self.ask(f"@in n=1 o=64 hex={second[64:].hex()}") == ["@ok o=100"]
+        assert self.ask(f"@in n=0 o=0 hex={first.hex()}") == ["@ok n=0 o=4"]
+        assert self.ask(f"@in n=1 o=0 hex={second[:64].hex()}") == ["@ok n=1 o=64"]
+        assert self.ask(f"@in n=1 o=64 hex={second[64:].hex()}") == ["@ok n=1 o=100"]
 
 
 @contextmanager

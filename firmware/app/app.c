@@ -13,6 +13,9 @@ static bool ready;        /* since a successful @hi */
 static uint32_t run;      /* inferences since then */
 static uint32_t input;    /* the input that is being received */
 static uint32_t received; /* bytes of it that are there */
+static bool standing;     /* the last inference was timed as a whole, and no input written since */
+static uint32_t elapsed;  /* ticks that it took */
+static uint32_t turns;    /* operators timed in the last inference, each time that they ran */
 
 /* Sends what operator `op` took, and starts counting for the next one. It has a name of its own so
  * that a profiler outside can leave it out. */
@@ -30,10 +33,10 @@ static void fail_model(const char *phase, ec_model_status_t status) {
     fail(phase, (uint32_t)-(int32_t)status);
 }
 
-static void end(void) {
-    ec_link_begin("end");
-    ec_link_number(" code=", 0);
-    ec_link_end();
+/* Begins a line of the answer about inference `number`. */
+static void begin(const char *word, uint32_t number) {
+    ec_link_begin(word);
+    ec_link_number(" i=", number);
 }
 
 static void send_sizes(const char *key, const ec_tensor_info_t *infos, uint32_t count) {
@@ -56,6 +59,7 @@ static void obey_hi(void) {
         return;
     }
     ready = true;
+    standing = false;
     run = input = received = 0;
     ec_link_begin("hello");
     ec_link_number(" proto=", 1);
@@ -94,27 +98,34 @@ static void obey_in(void) {
         return;
     }
     skip_complete_inputs();
-    if (input == ec_model_info.input_count || index != input || offset != received ||
-        count > ec_model_info.inputs[input].bytes - received) {
+    if (index > input || index >= ec_model_info.input_count) {
         fail("input", EC_INPUT_PLACE);
         return;
     }
-    uint8_t *to = (uint8_t *)ec_model_input(input) + received;
-    for (uint32_t i = 0; i < count; i++) to[i] = bytes[i];
-    received += count;
+    const uint32_t size = ec_model_info.inputs[index].bytes;
+    const uint32_t taken = index < input ? size : received;
+    if (offset == taken && count <= size - taken) {
+        uint8_t *to = (uint8_t *)ec_model_input(index) + offset;
+        for (uint32_t i = 0; i < count; i++) to[i] = bytes[i];
+        received += count;
+        standing = false;
+    } else if (offset > taken || count > taken - offset) { /* the host repeats what is there */
+        fail("input", EC_INPUT_PLACE);
+        return;
+    }
     ec_link_begin("ok");
-    ec_link_number(" o=", received);
+    ec_link_number(" n=", index);
+    ec_link_number(" o=", offset + count);
     ec_link_end();
 }
 
-static void send_outputs(void) {
+static void send_outputs(uint32_t number) {
     for (uint32_t n = 0; n < ec_model_info.output_count; n++) {
         const uint8_t *bytes = (const uint8_t *)ec_model_output(n);
         const uint32_t size = ec_model_info.outputs[n].bytes;
         for (uint32_t start = 0; start < size; start += EC_LINK_DATA) {
             const uint32_t left = size - start;
-            ec_link_begin("out");
-            ec_link_number(" i=", run);
+            begin("out", number);
             ec_link_number(" n=", n);
             ec_link_number(" o=", start);
             ec_link_bytes(" hex=", bytes + start, left < EC_LINK_DATA ? left : EC_LINK_DATA);
@@ -123,9 +134,9 @@ static void send_outputs(void) {
     }
 }
 
-static void send_memory(void) {
+static void send_memory(uint32_t number) {
     const uint32_t stack = ec_board_stack_used();
-    ec_link_begin("mem");
+    begin("mem", number);
     if (stack == EC_BOARD_UNKNOWN) {
         ec_link_text(" stack=", "-");
     } else {
@@ -137,8 +148,8 @@ static void send_memory(void) {
 
 void ec_profile_hook(uint32_t op) {
     const uint32_t ticks = ec_board_ticks();
-    ec_link_begin("op");
-    ec_link_number(" i=", run);
+    begin("op", run);
+    ec_link_number(" t=", turns++);
     ec_link_number(" n=", op);
     ec_link_text(" kind=", ec_model_info.op_kinds[op]);
     ec_link_number(" ticks=", ticks);
@@ -146,31 +157,44 @@ void ec_profile_hook(uint32_t op) {
     ec_board_ticks_start();
 }
 
-static void go(bool profile) {
+/* Sends all about the last inference that is not sent during it. */
+static void send_answer(void) {
+    const uint32_t number = run - 1;
+    if (standing) {
+        begin("run", number);
+        ec_link_number(" ticks=", elapsed);
+        ec_link_end();
+    }
+    send_outputs(number);
+    send_memory(number);
+    begin("end", number);
+    ec_link_number(" turns=", turns);
+    ec_link_end();
+}
+
+static void go(uint32_t number, bool profile) {
+    if (standing && !profile && number == run - 1) { /* the host repeats: it lost the answer */
+        send_answer();
+        return;
+    }
     skip_complete_inputs();
-    if (input != ec_model_info.input_count) {
+    if (number != run || input != ec_model_info.input_count) {
         fail("input", EC_INPUT_MISSING);
         return;
     }
-    input = received = 0;
+    standing = false;
+    input = received = turns = 0;
     ec_model_hook = profile ? ec_profile_hook : NULL;
     ec_board_ticks_start();
     const ec_model_status_t status = ec_model_invoke();
-    const uint32_t ticks = ec_board_ticks();
+    elapsed = ec_board_ticks();
     if (status != EC_MODEL_OK) {
         fail_model("invoke", status);
         return;
     }
-    if (!profile) {
-        ec_link_begin("run");
-        ec_link_number(" i=", run);
-        ec_link_number(" ticks=", ticks);
-        ec_link_end();
-    }
-    send_outputs();
-    send_memory();
-    end();
     run++;
+    standing = !profile;
+    send_answer();
 }
 
 /* Whether the received line is `text` and nothing else. */
@@ -178,21 +202,32 @@ static bool is(const char *text) {
     return ec_link_take(text) && ec_link_at_end();
 }
 
+static void obey_go(void) {
+    uint32_t number;
+    if (ec_link_take_number(&number)) {
+        const bool profile = is(" profile=1");
+        if (profile || is(" profile=0")) {
+            go(number, profile);
+            return;
+        }
+    }
+    fail("command", EC_COMMAND_UNKNOWN);
+}
+
 /* Obeys the received line. False: the host wants the end. */
 static bool obey(void) {
     if (is("@hi")) {
         obey_hi();
     } else if (is("@bye")) {
-        end();
+        ec_link_begin("bye");
+        ec_link_end();
         return false;
     } else if (!ready) {
         fail("command", EC_COMMAND_EARLY);
     } else if (ec_link_take("@in n=")) {
         obey_in();
-    } else if (is("@go profile=0")) {
-        go(false);
-    } else if (is("@go profile=1")) {
-        go(true);
+    } else if (ec_link_take("@go i=")) {
+        obey_go();
     } else {
         fail("command", EC_COMMAND_UNKNOWN);
     }

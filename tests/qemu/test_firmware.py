@@ -68,28 +68,29 @@ def test_a_session_from_hello_to_the_end(board: str, images: Images) -> None:
             }
         ]
         device.load(FIRST, SECOND)
-        timed, *rest = device.ask("@go profile=0")
+        timed, *rest = device.ask("@go i=0 profile=0")
         ticks = int(fields(timed)["ticks"])
         assert timed == f"@run i=0 ticks={ticks}" and ticks > 0
         assert rest[:3] == outputs(0)
-        assert rest[4] == "@end code=0"
-        stack, arena = fields(rest[3]).values()
-        assert arena == "208"
+        assert rest[4] == "@end i=0 turns=0"
+        number, stack, arena = fields(rest[3]).values()
+        assert (number, arena) == ("0", "208")
         assert stack == "-" if board == "host" else 100 < int(stack) < 1000
 
         device.load(FIRST, SECOND)
-        profiled = device.ask("@go profile=1")
+        profiled = device.ask("@go i=1 profile=1")
         assert [re.sub("ticks=[0-9]+$", "", text) for text in profiled[:2]] == [
-            "@op i=1 n=0 kind=ADD ",
-            "@op i=1 n=1 kind=odd%20%25kind ",
+            "@op i=1 t=0 n=0 kind=ADD ",
+            "@op i=1 t=1 n=1 kind=odd%20%25kind ",
         ]
         assert int(fields(profiled[0])["ticks"]) > 0
         assert profiled[2:5] == outputs(1)
+        assert profiled[6] == "@end i=1 turns=2"
 
         device.load(FIRST, SECOND)
-        again = fields(device.ask("@go profile=0")[0])
+        again = fields(device.ask("@go i=2 profile=0")[0])
         assert board == "host" or again == {"i": "2", "ticks": str(ticks)}
-        assert device.ask("@bye") == ["@end code=0"]
+        assert device.ask("@bye") == ["@bye"]
         device.child.finish()
 
 
@@ -101,11 +102,38 @@ def outputs(run: int) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("board", ["host", "qemu_m4"])
+def test_what_is_asked_for_again_is_answered_and_not_done_again(board: str, images: Images) -> None:
+    with running(images(board)) as device:
+        device.ask("@hi")
+        device.load(FIRST, SECOND)
+        # What is there already is acknowledged, and stays as it is.
+        device.load(bytes(4), bytes(100))
+        assert device.ask("@in n=0 o=1 hex=0000") == ["@ok n=0 o=3"]
+        answer = device.ask("@go i=0 profile=0")
+        assert answer[1:4] == outputs(0)
+        assert [device.ask("@go i=0 profile=0") for _ in range(2)] == [answer] * 2
+        # Any other run was not asked for, or is gone: the next, one by operators, one before.
+        for other in ("i=1 profile=0", "i=0 profile=1", "i=4294967295 profile=0"):
+            assert device.ask(f"@go {other}") == ["@fail where=input code=2"], other
+        device.load(FIRST, SECOND)
+        assert device.ask("@go i=0 profile=0") == ["@fail where=input code=2"]
+        assert device.ask("@go i=2 profile=0") == ["@fail where=input code=2"]
+        profiled = device.ask("@go i=1 profile=1")
+        assert profiled[-1] == "@end i=1 turns=2"
+        for profile in (0, 1):
+            again = device.ask(f"@go i=1 profile={profile}")
+            assert again == ["@fail where=input code=2"]
+
+
 REFUSED = {
     "@hi ": "@fail where=command code=1",
     "@go": "@fail where=command code=1",
-    "@go profile=2": "@fail where=command code=1",
-    "@go profile=0": "@fail where=input code=2",
+    "@go profile=0": "@fail where=command code=1",
+    "@go i=0": "@fail where=command code=1",
+    "@go i= profile=0": "@fail where=command code=1",
+    "@go i=0 profile=2": "@fail where=command code=1",
+    "@go i=0 profile=0": "@fail where=input code=2",
     "@in n=0 hex=00": "@fail where=command code=1",
     "@in n=0 o=0 hex=": "@fail where=command code=1",
     "@in n=0 o=0 hex=0": "@fail where=command code=1",
@@ -117,6 +145,8 @@ REFUSED = {
     "@in n=0 o=0 hex=" + "00" * 90: "@fail where=line code=1",
     "@in n=0 o=0 hex=0102030405": "@fail where=input code=1",
     "@in n=0 o=1 hex=00": "@fail where=input code=1",
+    "@in n=0 o=4294967295 hex=0000": "@fail where=input code=1",
+    "@in n=2 o=0 hex=00": "@fail where=input code=1",
     "@in n=1 o=0 hex=00": "@fail where=input code=1",
     "@in n=4294967295 o=0 hex=00": "@fail where=input code=1",
 }
@@ -125,7 +155,7 @@ REFUSED = {
 @pytest.mark.parametrize("board", ["host", "qemu_m4"])
 def test_what_is_refused_leaves_the_session_as_it_was(board: str, images: Images) -> None:
     with running(images(board)) as device:
-        assert device.ask("@go profile=0") == ["@fail where=command code=2"]
+        assert device.ask("@go i=0 profile=0") == ["@fail where=command code=2"]
         device.ask("@hi")
         for text, answer in REFUSED.items():
             assert device.ask(text) == [answer], text
@@ -135,12 +165,13 @@ def test_what_is_refused_leaves_the_session_as_it_was(board: str, images: Images
         assert device.raw(b"noise\n\n *0\n" + good[:-1] + b"\r\n")[0].startswith("@hello")
         device.load(FIRST, SECOND)
         assert device.ask("@in n=1 o=100 hex=00") == ["@fail where=input code=1"]
+        assert device.ask("@in n=0 o=4 hex=00") == ["@fail where=input code=1"]
+        assert device.ask("@in n=0 o=3 hex=0000") == ["@fail where=input code=1"]
         assert device.ask("@in n=2 o=0 hex=00") == ["@fail where=input code=1"]
-        assert device.ask("@go profile=0")[1:4] == outputs(0)
-        assert device.ask("@go profile=0") == ["@fail where=input code=2"]
+        assert device.ask("@go i=0 profile=0")[1:4] == outputs(0)
         device.load(FIRST, SECOND)
         device.ask("@hi")
-        assert device.ask("@go profile=0") == ["@fail where=input code=2"]
+        assert device.ask("@go i=0 profile=0") == ["@fail where=input code=2"]
 
 
 @pytest.mark.parametrize("board", ["qemu_m4", "qemu_m55"])
@@ -156,7 +187,7 @@ def test_a_tick_is_as_many_instructions_as_the_board_says(board: str, tmp_path: 
     with running(small_firmware.build(tmp_path, board, files)) as device:
         device.ask("@hi")
         device.load(FIRST, SECOND)
-        ticks = int(fields(device.ask("@go profile=0")[0])["ticks"])
+        ticks = int(fields(device.ask("@go i=0 profile=0")[0])["ticks"])
     expected = instructions / boards.load(board).units_per_tick
     assert expected < ticks < expected + 40
 
@@ -168,7 +199,7 @@ def test_an_emulator_that_does_not_count_instructions_is_told(images: Images) ->
     for wrong in (command[: place - 1] + command[place + 1 :], [*command, "-icount", "shift=1"]):
         with running(image, command=wrong) as device:
             assert device.ask("@hi") == ["@fail where=board code=1"]
-            assert device.ask("@go profile=0") == ["@fail where=command code=2"]
+            assert device.ask("@go i=0 profile=0") == ["@fail where=command code=2"]
 
 
 @pytest.mark.parametrize("board", ["host", "qemu_m3"])
@@ -185,12 +216,12 @@ def test_a_model_that_fails_is_told(board: str, tmp_path: Path) -> None:
     )
     with running(small_firmware.build(tmp_path, board, files)) as device:
         assert device.ask("@hi") == ["@fail where=model code=3"]
-        assert device.ask("@go profile=0") == ["@fail where=command code=2"]
+        assert device.ask("@go i=0 profile=0") == ["@fail where=command code=2"]
         device.ask("@hi")
         device.load(FIRST, bytes([9]) * 100)
-        assert device.ask("@go profile=0") == ["@fail where=invoke code=6"]
+        assert device.ask("@go i=0 profile=0") == ["@fail where=invoke code=6"]
         device.load(FIRST, SECOND)
-        assert device.ask("@go profile=0")[1:4] == outputs(0)
+        assert device.ask("@go i=0 profile=0")[1:4] == outputs(0)
 
 
 DEEP = """ec_model_invoke(void) {
@@ -215,7 +246,7 @@ def test_a_fault_and_a_stack_too_small_end_the_machine(
         device.ask("@hi")
         device.load(FIRST, SECOND)
         with pytest.raises(DeviceError, match="status 99: a fault of the processor"):
-            device.ask("@go profile=0")
+            device.ask("@go i=0 profile=0")
 
 
 def test_the_stack_is_seen_at_its_deepest(tmp_path: Path) -> None:
@@ -224,7 +255,7 @@ def test_the_stack_is_seen_at_its_deepest(tmp_path: Path) -> None:
     with running(small_firmware.build(tmp_path, "qemu_m4", files)) as device:
         device.ask("@hi")
         device.load(FIRST, SECOND)
-        answer = device.ask("@go profile=0")
+        answer = device.ask("@go i=0 profile=0")
     assert 2000 < int(fields(answer[-2])["stack"]) < 2400
 
 
@@ -232,7 +263,7 @@ def test_the_program_leaves_when_the_host_is_gone(images: Images) -> None:
     elf = images("host").elf
     assert subprocess.run([elf], input=b"", timeout=20).returncode == 1
     done = subprocess.run([elf], input=line("@bye"), timeout=20, capture_output=True)
-    assert (done.returncode, done.stdout) == (0, line("@end code=0"))
+    assert (done.returncode, done.stdout) == (0, line("@bye"))
 
 
 def test_the_machine_ends_when_nobody_drives_it(
@@ -264,7 +295,7 @@ def test_no_line_from_outside_breaks_the_application(tmp_path: Path) -> None:
     subprocess.run(command, check=True)
 
     generator = random.Random(0)
-    valid = [b"@hi", b"@go profile=0", b"@go profile=1", *map(str.encode, REFUSED)]
+    valid = [b"@hi", b"@go i=0 profile=0", b"@go i=1 profile=1", *map(str.encode, REFUSED)]
     valid += [b"@in n=0 o=0 hex=01020304", b"@in n=1 o=0 hex=" + b"07" * 64]
     lines = []
     for _ in range(3000):
