@@ -240,6 +240,14 @@ def _weights_reason(op: Op, args: tuple[Tensor | None, ...]) -> str:
     return ""
 
 
+def check(program: Program, name: str) -> None:
+    """Raise UnsupportedError where `supports` has something to say about the model `name`."""
+    reasons = supports(program)
+    if reasons:
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        raise UnsupportedError(f"{name}: {reasons[0]}{more}")
+
+
 def operators(program: Program) -> tuple[tuple[str, str], ...]:
     """(operator, resolver method) of every operator the model needs, each once, sorted."""
     methods = {
@@ -254,16 +262,13 @@ def generate(program: Program, *, name: str, arena: int | None = None) -> dict[s
 
     Pure: the same arguments, the same text.
     `arena` is the exact size of the static arena in bytes. With None the size is left to the
-    build, which must define EC_MODEL_ARENA_BYTES (an `#error` says so). Raises UnsupportedError
-    where `supports` has something to say, ConfigError for a bad name or arena, StageOrderError
-    for a program that was edited and not written.
+    build, which must define EC_MODEL_ARENA_BYTES (an `#error` says so). Raises UnsupportedError as
+    `check`, ConfigError for a bad name or arena, StageOrderError for a program that was edited and
+    not written.
     """
     if arena is not None and arena <= 0:
         raise ConfigError(f"arena: {arena} bytes; give the exact size, or None to leave it open")
-    reasons = supports(program)
-    if reasons:
-        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        raise UnsupportedError(f"{name}: {reasons[0]}{more}")
+    check(program, name)
     data = program.need_file("generate")
     settings = {"arena": "EC_MODEL_ARENA_BYTES" if arena is None else arena}
     banner = cgen.banner(NAME, name=name, sha=program.sha or "", settings=settings)
@@ -370,8 +375,6 @@ _MODEL_CC = Template("""\
 #include <stddef.h>
 #include <stdint.h>
 
-#include <new>
-
 #include "ec_model.h"
 #include "model_data.h"
 #include "model_ops.h"
@@ -396,11 +399,10 @@ constexpr uint32_t kInputs = ${input_count};
 constexpr uint32_t kOutputs = ${output_count};
 constexpr uint32_t kOps = ${op_count};
 
-alignas(16) uint8_t arena[kArenaBytes];
-
 /* Calls ec_model_hook after each operator. Events within an operator are not counted. */
 class Profiler final : public library::ProfilerInterface {
  public:
+    void operator delete(void *) {} /* never called: nothing here needs C++'s heap */
     uint32_t BeginEvent(const char *) override { return depth_++; }
     void EndEvent(uint32_t) override {
         if (--depth_ != 0) return;
@@ -414,11 +416,28 @@ class Profiler final : public library::ProfilerInterface {
     uint32_t op_ = 0;
 };
 
-/* Built in place by ec_model_init: no heap, no constructor before main. */
-alignas(OpResolver) unsigned char resolver_storage[sizeof(OpResolver)];
-alignas(Profiler) unsigned char profiler_storage[sizeof(Profiler)];
+/* An object built in place by ec_model_init, so that there is no constructor before main. The
+ * library's classes hide operator delete, which `new` on themselves would look up. */
+template <typename T>
+struct Built {
+    template <typename... Args>
+    explicit Built(Args &&...args) : object(args...) {}
+    T object;
+};
+
+struct Place {
+    void *at;
+};
+
+template <typename T>
+struct Room {
+    alignas(Built<T>) unsigned char bytes[sizeof(Built<T>)];
+};
+
+Room<OpResolver> resolver_room;
+Room<Profiler> profiler_room;
 Profiler *profiler = nullptr;
-alignas(Interpreter) unsigned char interpreter_storage[sizeof(Interpreter)];
+Room<Interpreter> interpreter_room;
 Interpreter *interpreter = nullptr;
 bool ready = false;
 
@@ -442,6 +461,27 @@ bool layout_matches() {
         if (interpreter->output(i)->bytes != outputs[i].bytes) return false;
     }
     return true;
+}
+
+}
+
+/* A C symbol, by whose name the linker's map tells the arena from other memory. */
+extern "C" {
+alignas(16) uint8_t ec_arena[kArenaBytes];
+}
+
+}
+
+inline void *operator new(size_t, ec_model::Place place) noexcept {
+    return place.at;
+}
+
+namespace ec_model {
+namespace {
+
+template <typename T, typename... Args>
+T *build(Room<T> &room, Args &&...args) {
+    return &(new (Place{room.bytes}) Built<T>(args...))->object;
 }
 
 }
@@ -472,11 +512,11 @@ ec_model_status_t ec_model_init(void) {
     }
     const ::tflite::Model *model = ::tflite::GetModel(${symbol});
     if (model->version() != kSchemaVersion) return EC_MODEL_ERR_VERSION;
-    OpResolver *resolver = new (resolver_storage) OpResolver();
+    OpResolver *resolver = build(resolver_room);
     if (register_ops(*resolver) != kTfLiteOk) return EC_MODEL_ERR_OPS;
-    profiler = new (profiler_storage) Profiler();
-    interpreter = new (interpreter_storage)
-        Interpreter(model, *resolver, arena, kArenaBytes, nullptr, profiler);
+    profiler = build(profiler_room);
+    interpreter =
+        build(interpreter_room, model, *resolver, ec_arena, kArenaBytes, nullptr, profiler);
     if (interpreter->AllocateTensors() != kTfLiteOk) return EC_MODEL_ERR_ARENA;
     if (!layout_matches()) return EC_MODEL_ERR_LAYOUT;
     ready = true;
