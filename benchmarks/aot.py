@@ -18,7 +18,7 @@ from edgecompress import deployment, measurement, zoo
 from edgecompress.artifact import Artifact
 from edgecompress.errors import EdgeCompressError
 from edgecompress.firmware import Image
-from edgecompress.measurement import Run
+from edgecompress.results import Run
 
 BOARD = "qemu_m4"
 ZOO = "kws"

@@ -16,7 +16,7 @@ from benchmarks.networks import Network
 from edgecompress import deployment, measurement
 from edgecompress.artifact import Artifact
 from edgecompress.firmware import Image
-from edgecompress.measurement import Run
+from edgecompress.results import Run
 from edgecompress.vocabulary import OPTIMIZE, Optimize
 
 CORES = ("qemu_m4", "qemu_m55", "qemu_m3")

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,9 +19,24 @@ from edgecompress.backends import firmware_folder
 from edgecompress.errors import ConfigError
 from edgecompress.vocabulary import Core
 
+Kind: TypeAlias = Literal["program", "emulator", "serial"]
+
 _LINE = re.compile(r'^(\w+) = (?:"[^"]*"|[^\s"#]+)$', re.M)
 _SCALE = re.compile(r"[1-9]\d*(/[1-9]\d*)?")
-_MACHINE = ("machine", "flash_origin", "flash_bytes", "ram_origin", "ram_bytes", "stack_bytes")
+_USB = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}( [0-9a-f]{4}:[0-9a-f]{4})*")
+_SHARED = ("family", "flash_bytes", "ram_bytes")
+_MACHINE = ("compiler", "machine", "flash_origin", "ram_origin", "stack_bytes")
+_PORT = ("clock_hz", "memory_speed", "ticks", "usb", "baud", "connect", "press")
+_WANTED: dict[Kind, tuple[str, ...]] = {
+    "program": ("compiler",),
+    "emulator": _SHARED + _MACHINE,
+    "serial": _SHARED + _PORT,
+}
+"""The keys that a board of each kind must have; those of the other kinds it may not."""
+_POSITIVE = ("flash_bytes", "ram_bytes", "clock_hz", "baud")
+_TICKS = {"dwt": ("cycles", "1"), "micros": ("nanoseconds", "1000")}
+"""What a tick of each source is: unit and scale."""
+_MICROS_HZ = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -29,20 +44,26 @@ class Board:
     """A board as its board.toml describes it.
 
     `core` is what instructions it has, by which the ahead-of-time C chooses kernels. `kind` says
-    how the firmware runs: as a program of this computer, or on the machine `machine` of
-    qemu-system-arm. `compiler` and `flags` make its code; `family` is the folder of firmware/ with
-    start-up code and linker script shared by several boards. Flash, RAM and the stack at the start
-    of RAM are in bytes. One tick is `scale` units ("40" or "125/4"); `hz` ticks are a second, 0
-    where ticks say nothing about time.
+    how the firmware runs: as a program of this computer, on the machine `machine` of
+    qemu-system-arm, or on a real board at a serial port, which PlatformIO builds for and uploads
+    to. `compiler` and `flags` make its code where that is not PlatformIO's platform; `family` is
+    the folder of firmware/ with the code shared by several boards. Flash and RAM (what a program
+    may use of them) and the stack at the start of RAM are in bytes. One tick is `scale` units ("40"
+    or "125/4"); `hz` ticks are a second, 0 where ticks say nothing about time.
+
+    A real board counts `ticks` with its core's cycle counter ("dwt") or with microseconds. Its core
+    runs at `clock_hz`, its memories as `memory_speed` says. `usb` are the ids ("2341:805a", blanks
+    between them) that its port may have, `bootloader` those while it waits for an upload, where
+    they are others; `baud` is the speed of a UART. `connect` and `press` tell a person what to do.
     """
 
     id: str
     title: str
-    kind: Literal["program", "emulator"]
-    compiler: str
+    kind: Kind
     unit: Literal["instructions", "cycles", "nanoseconds"]
     scale: str
     hz: int
+    compiler: str = ""
     flags: str = ""
     core: Core = "dsp"
     family: str | None = None
@@ -52,20 +73,56 @@ class Board:
     ram_origin: int | None = None
     ram_bytes: int | None = None
     stack_bytes: int | None = None
+    clock_hz: int | None = None
+    memory_speed: str | None = None
+    ticks: Literal["dwt", "micros"] | None = None
+    usb: str | None = None
+    bootloader: str | None = None
+    baud: int | None = None
+    connect: str | None = None
+    press: str | None = None
 
     def __post_init__(self) -> None:
         if not _SCALE.fullmatch(self.scale):
             raise ConfigError(f"scale = {self.scale!r}: write units per tick, as 40 or 125/4")
         if self.hz < 0:
             raise ConfigError(f"hz = {self.hz}: write ticks per second, or 0")
-        given = {key for key in _MACHINE if getattr(self, key) is not None}
-        wanted = set(_MACHINE) if self.kind == "emulator" else set()
-        for key in _MACHINE:
-            if (key in given) != (key in wanted):
+        wanted = _WANTED[self.kind]
+        for key in _SHARED + _MACHINE + _PORT:
+            if (getattr(self, key) not in (None, "")) != (key in wanted):
                 what = "missing" if key in wanted else "not for"
                 raise ConfigError(f"{key}: {what} a board of kind {self.kind}")
+        for key, needed in (("flags", self.compiler), ("bootloader", self.usb)):
+            if getattr(self, key) and not needed:
+                raise ConfigError(f"{key}: not for a board of kind {self.kind}")
+        for key in _POSITIVE:
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ConfigError(f"{key} = {value}: write 1 or more")
         if not 0 <= (self.stack_bytes or 0) <= (self.ram_bytes or 0):
             raise ConfigError(f"stack_bytes = {self.stack_bytes}: more than the board's RAM")
+        for key, ids in (("usb", self.usb), ("bootloader", self.bootloader)):
+            if ids is not None and not _USB.fullmatch(ids):
+                raise ConfigError(f"{key} = {ids!r}: write ids as 2341:805a, blanks between them")
+        if self.ticks is not None:
+            self._check_ticks(self.ticks)
+
+    def _check_ticks(self, source: str) -> None:
+        tick = {"unit": _TICKS[source][0], "scale": _TICKS[source][1]}
+        tick["hz"] = str(self.clock_hz if source == "dwt" else _MICROS_HZ)
+        for key, value in tick.items():
+            if (found := str(getattr(self, key))) != value:
+                raise ConfigError(f"{key} = {found}: with ticks = {source!r} it is {value}")
+
+    @property
+    def running_ids(self) -> tuple[str, ...]:
+        """The USB ids of the port while the firmware runs; none for a board without a port."""
+        return tuple((self.usb or "").split())
+
+    @property
+    def usb_ids(self) -> tuple[str, ...]:
+        """All USB ids of the port: `running_ids`, then the bootloader's."""
+        return (*self.running_ids, *(self.bootloader or "").split())
 
     @property
     def units_per_tick(self) -> Fraction:
@@ -112,7 +169,7 @@ def read(file: Path) -> Board:
     if loose:
         raise ConfigError(
             f"{file}: {min(loose)}: write `key = value` alone on its line, numbers and texts only:"
-            " firmware/Makefile reads it too"
+            " firmware/project.py reads it too"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The command line: the only module that prints or exits.
+"""The command line: the only module that exits, and with terminal.py the only one that prints.
 
 Exit codes: 0 done, 1 an error of the input or a tool, 2 wrong usage or configuration, 3 over
 budget, 70 a bug of ours, 130 interrupted (SIGTERM included).
@@ -11,16 +11,14 @@ import json
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import edgecompress
 from edgecompress.errors import EdgeCompressError, ToolError
-from edgecompress.progress import Progress, silent
+from edgecompress.terminal import Terminal, streams
 from edgecompress.vocabulary import (
     BACKENDS,
     CALIBRATIONS,
@@ -29,6 +27,7 @@ from edgecompress.vocabulary import (
     OPTIMIZE,
     REPAIRS,
     SCORE_NAMES,
+    Core,
     Scope,
 )
 
@@ -36,79 +35,11 @@ if TYPE_CHECKING:
     from edgecompress.artifact import Artifact
     from edgecompress.data import Float
     from edgecompress.firmware import Image
-    from edgecompress.measurement import Run
     from edgecompress.report import Report
+    from edgecompress.results import Run
 
 BUG, INTERRUPTED = 70, 130
 Command: TypeAlias = Callable[[argparse.Namespace, "Terminal"], None]
-
-
-class Terminal:
-    """Where the answers go (stdout) and where talk and progress go (stderr)."""
-
-    def __init__(self, out: IO[str], err: IO[str], *, talk: bool) -> None:
-        self.out, self.err, self.talk = out, err, talk
-
-    def say(self, text: str = "") -> None:
-        """One line of the answer."""
-        print(text, file=self.out, flush=True)
-
-    def note(self, text: str) -> None:
-        """One line beside the answer."""
-        print(text, file=self.err, flush=True)
-
-    def table(
-        self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1
-    ) -> None:
-        """Columns, the first `words` to the left and the numbers behind them to the right."""
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for i, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if i < words else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        width = None if self.out.isatty() else 160
-        Console(file=self.out, width=width, highlight=False, markup=False).print(table)
-
-    @contextmanager
-    def bars(self) -> Iterator[Progress]:
-        """Progress bars on a terminal, one line a stage elsewhere."""
-        if not self.talk:
-            yield silent
-        elif not self.err.isatty():
-            yield self._lines()
-        else:
-            with self._rich() as progress:
-                yield progress
-
-    def _lines(self) -> Progress:
-        seen: set[str] = set()
-
-        def progress(label: str, done: int, total: int) -> None:
-            if label not in seen:
-                seen.add(label)
-                self.note(f"{label} ...")
-
-        return progress
-
-    @contextmanager
-    def _rich(self) -> Iterator[Progress]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-
-        columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn())
-        with Bars(*columns, TimeElapsedColumn(), console=Console(file=self.err)) as bars:
-            tasks: dict[str, Any] = {}
-
-            def progress(label: str, done: int, total: int) -> None:
-                if label not in tasks:
-                    tasks[label] = bars.add_task(label, total=total)
-                bars.update(tasks[label], completed=done, total=total)
-
-            yield progress
 
 
 def compress(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -136,8 +67,8 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
     if not args.json:
         terminal.note(f"written to {folder}{os.sep}")
     if args.board:
-        args.backend, args.runs, args.out = "aot", 1, folder
-        run = _taken(args, terminal, result.artifact, folder, inputs=None, profile=False)
+        args.backend, args.runs, args.out, args.port = "aot", 1, folder, None
+        run = _taken(args, terminal, result.artifact, folder, inputs=None)
         _show(Report.read(folder), args, terminal)
         run.check()
     else:
@@ -199,7 +130,7 @@ def train(args: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def build(args: argparse.Namespace, terminal: Terminal) -> None:
-    image = _image(args, terminal, *_model(args))
+    image = _image(args, terminal, *_model(args, terminal))
     if args.json:
         terminal.say(json.dumps(image.table(), indent=1))
         return
@@ -212,20 +143,31 @@ def build(args: argparse.Namespace, terminal: Terminal) -> None:
 
 def flash(args: argparse.Namespace, terminal: Terminal) -> None:
     args.runs, args.samples, args.data, args.profile = 1, None, None, False
-    _measure(args, terminal, profile=False)
+    _measure(args, terminal, flash=True)
 
 
 def measure(args: argparse.Namespace, terminal: Terminal) -> None:
     _measure(args, terminal, profile=True)
 
 
-def _model(args: argparse.Namespace) -> tuple[Artifact, Path]:
-    """The compressed model and its run directory; an unknown board is told first."""
-    from edgecompress import boards, deployment
+def _model(args: argparse.Namespace, terminal: Terminal) -> tuple[Artifact, Path]:
+    """The compressed model and its run directory; what the board lacks here is told first."""
+    from edgecompress import boards, firmware
 
-    boards.load(args.board)
-    artifact, folder = deployment.find(args.model)
+    firmware.need(boards.load(args.board))
+    artifact, folder = _compressed(args.model, terminal)
     return artifact, args.out or folder
+
+
+def _compressed(model: str, terminal: Terminal) -> tuple[Artifact, Path]:
+    """The model and its run directory; one of the zoo is compressed now, if it was not yet."""
+    from edgecompress import deployment, pipeline, zoo
+
+    if model in zoo.names() and not deployment.compressed(model):
+        with terminal.bars() as progress:
+            result = pipeline.run(pipeline.plan(model, progress=progress), progress=progress)
+        result.save(deployment.RUNS / model)
+    return deployment.find(model)
 
 
 def _image(args: argparse.Namespace, terminal: Terminal, artifact: Artifact, folder: Path) -> Image:
@@ -250,28 +192,43 @@ def _taken(
     folder: Path,
     *,
     inputs: Float | None,
-    profile: bool,
+    profile: bool = False,
+    flash: bool = False,
 ) -> Run:
-    """What the model takes on the board: built, run, and put into the report in `folder`."""
-    from edgecompress import measurement
+    """What the model takes on the board: built, run, and put into the report in `folder`.
+
+    `flash`: also on an emulated board, PlatformIO starts it.
+    """
+    from edgecompress import firmware, measurement
 
     measurement.report_in(folder, sha=str(artifact.sha256))
     image = _image(args, terminal, artifact, folder)
     with terminal.bars() as progress:
         run = measurement.measure(
-            image, inputs=inputs, runs=args.runs, profile=profile, progress=progress
+            image,
+            inputs=inputs,
+            runs=args.runs,
+            profile=profile,
+            flash=flash,
+            port=args.port,
+            progress=progress,
         )
+    if flash:
+        firmware.keep(image)
     measurement.save(run, folder)
     return run
 
 
-def _measure(args: argparse.Namespace, terminal: Terminal, *, profile: bool) -> None:
+def _measure(
+    args: argparse.Namespace, terminal: Terminal, *, profile: bool = False, flash: bool = False
+) -> None:
     from edgecompress import deployment
+    from edgecompress.report import markdown
 
     samples = deployment.samples(args.model, data=args.data, count=args.samples)
-    artifact, folder = _model(args)
+    artifact, folder = _model(args, terminal)
     inputs = None if samples is None else samples.split.x
-    run = _taken(args, terminal, artifact, folder, inputs=inputs, profile=profile)
+    run = _taken(args, terminal, artifact, folder, inputs=inputs, profile=profile, flash=flash)
     judged = None if samples is None else samples.judge(run.values[0])
     if args.json:
         accuracy = None if judged is None else asdict(judged)
@@ -280,16 +237,50 @@ def _measure(args: argparse.Namespace, terminal: Terminal, *, profile: bool) -> 
         terminal.say(f"{run.name}, backend {run.backend}, on {run.board}")
         if run.ops:
             terminal.table(run.headings, run.rows(), words=3)
-        for line in [*(run.choices() if args.profile else ()), *run.lines()]:
+        else:
+            rows = zip(markdown.BOARD_HEADINGS, markdown.board(run.row()), strict=True)
+            terminal.table(("measured", ""), list(rows), words=2)
+        told = run.lines() if run.ops else run.notes
+        for line in [*(run.choices() if args.profile else ()), *told]:
             terminal.say(line)
         if judged is not None:
             terminal.say(str(judged))
     run.check()
 
 
+def export(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress import boards, export
+    from edgecompress.errors import ConfigError
+
+    if args.arduino is None and args.platformio is None:
+        raise ConfigError("export: nothing to write; give --arduino FILE.zip or --platformio DIR")
+    if args.arduino is not None and args.backend != "aot":
+        raise ConfigError("--arduino: a library has the ahead-of-time C; take --backend aot")
+    core = args.core or boards.load(args.board).core
+    artifact, _ = _compressed(args.model, terminal)
+    if args.arduino is not None:
+        library, count = export.arduino(artifact, args.arduino, core=core, optimize=args.optimize)
+        terminal.say(f"{args.arduino}: the Arduino library {library}, {count} files")
+    if args.platformio is not None:
+        export.project(
+            artifact,
+            args.platformio,
+            board=args.board,
+            backend=args.backend,
+            core=core,
+            optimize=args.optimize,
+        )
+        terminal.say(f"{args.platformio}: a PlatformIO project; there: pio run -e {args.board}")
+
+
 def boards(args: argparse.Namespace, terminal: Terminal) -> None:
     from edgecompress import boards
 
+    if args.markdown:
+        from edgecompress import boardpages
+
+        terminal.say(boardpages.page().rstrip())
+        return
     found = [boards.load(name) for name in boards.names()]
     if args.json:
         terminal.say(json.dumps([asdict(board) for board in found], indent=1))
@@ -311,7 +302,7 @@ def doctor(args: argparse.Namespace, terminal: Terminal) -> None:
         ]
         terminal.table(("board", "tool", "what for", "here"), rows, words=4)
     if not all(one.found for one in found):
-        raise ToolError(f"tools are missing; this gets them: {doctor.remedy(found)}")
+        raise ToolError(f"not all is there; this helps: {doctor.remedy(found)}")
 
 
 def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -375,13 +366,15 @@ CHANGES = {
     "quantize": ("mode", "calibration", "weight_bits", "input_range"),
 }
 """The options of compress that take the place of a recipe's keys, by section."""
+BACKEND = ("--backend", {"choices": BACKENDS, "default": "aot", "help": "default: aot"})
 BOARD = (
     COMPRESSED,
     ("--board", {"required": True, "help": "the board's name (see boards)"}),
-    ("--backend", {"choices": BACKENDS, "default": "aot", "help": "default: aot"}),
+    BACKEND,
     OPTIMIZED,
     ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
 )
+PORT = ("--port", {"help": "the board's serial port (default: found by its USB ids)"})
 Options: TypeAlias = tuple[tuple[str, dict[str, Any]], ...]
 JSON = ("--json", {"action": "store_true", "help": "the answer as JSON on stdout"})
 COMMANDS: dict[str, tuple[Command, str, Options]] = {
@@ -453,12 +446,17 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
     "pull": (pull, "fetch a zoo model's public files by pinned SHA-256", (MODEL,)),
     "train": (train, "train a zoo model afresh", (MODEL, SEED)),
     "build": (build, "firmware for a board, and what it takes", (*BOARD, JSON)),
-    "flash": (flash, "put a model on a board, run it, read the measurement back", (*BOARD, JSON)),
+    "flash": (
+        flash,
+        "put a model on a board, run it, read the measurement back",
+        (*BOARD, PORT, JSON),
+    ),
     "measure": (
         measure,
         "what an inference takes on a board, by operator; accuracy on the board",
         (
             *BOARD,
+            PORT,
             (
                 "--runs",
                 {"type": _at_least_one, "default": 3, "help": "timed inferences (default 3)"},
@@ -469,7 +467,33 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
             JSON,
         ),
     ),
-    "boards": (boards, "list the boards", (JSON,)),
+    "export": (
+        export,
+        "the model as an Arduino library, or as a PlatformIO project",
+        (
+            COMPRESSED,
+            (
+                "--arduino",
+                {"type": Path, "metavar": "FILE.zip", "help": "write a library with a sketch"},
+            ),
+            (
+                "--platformio",
+                {"type": Path, "metavar": "DIR", "help": "write a project for every board"},
+            ),
+            (
+                "--board",
+                {"default": "qemu_m4", "help": "that it is for first (default qemu_m4)"},
+            ),
+            ("--core", {"choices": get_args(Core), "help": "default: the board's; runs on any"}),
+            BACKEND,
+            OPTIMIZED,
+        ),
+    ),
+    "boards": (
+        boards,
+        "list the boards",
+        (("--markdown", {"action": "store_true", "help": "docs/boards.md on stdout"}), JSON),
+    ),
     "doctor": (
         doctor,
         "what this machine lacks for the boards, and how to get it",
@@ -494,40 +518,12 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-@contextmanager
-def _streams(verbose: bool, talk: bool) -> Iterator[Terminal]:
-    """A Terminal on copies of stdout and stderr, with what native libraries write to the real
-    file descriptors kept in a temporary file (unless `verbose`)."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    if verbose:
-        yield Terminal(sys.stdout, sys.stderr, talk=talk)
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    with (
-        tempfile.TemporaryFile() as sink,
-        os.fdopen(os.dup(1), "w") as out,
-        os.fdopen(os.dup(2), "w") as err,
-    ):
-        os.dup2(sink.fileno(), 1)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield Terminal(out, err, talk=talk)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, copy in zip((1, 2), saved, strict=True):
-                os.dup2(copy, number)
-                os.close(copy)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see the top of this module)."""
     args = parser().parse_args(argv)
     earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _streams(args.verbose, talk=not getattr(args, "json", False)) as terminal:
+        with streams(args.verbose, talk=not getattr(args, "json", False)) as terminal:
             args.run(args, terminal)
     except EdgeCompressError as error:
         return _fail(str(error), error.exit_code)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import boards, firmware, loading, zoo
+from edgecompress import boards, firmware, loading, runtimes, zoo
 from edgecompress.artifact import FLATBUFFER, STEPS, Artifact
 from edgecompress.backends import aot, tflm
 from edgecompress.boards import Board
@@ -20,10 +20,21 @@ from edgecompress.firmware import Image
 from edgecompress.progress import Progress, silent
 from edgecompress.report.markdown import formatted
 from edgecompress.tflite import read
-from edgecompress.vocabulary import Backend, Metric, Optimize
+from edgecompress.vocabulary import Backend, Core, Metric, Optimize
 
 RUNS = Path("build")
 """Where run directories are made unless the user names another place."""
+
+
+def compressed(model: str) -> bool:
+    """Whether there is a run of the name `model`, or in the folder that it names."""
+    return (_folder(model) / FLATBUFFER).is_file()
+
+
+def _folder(model: str) -> Path:
+    """The run directory that `model` names: itself, or build/MODEL."""
+    path = Path(model)
+    return path if (path / STEPS).is_file() else RUNS / path.stem
 
 
 def find(model: str) -> tuple[Artifact, Path]:
@@ -37,8 +48,8 @@ def find(model: str) -> tuple[Artifact, Path]:
     if path.suffix.lower() == ".tflite":
         artifact = loading.load_flatbuffer(path)
         return artifact, RUNS / artifact.name
-    folder = path if (path / STEPS).is_file() else RUNS / path.stem
-    if not (folder / FLATBUFFER).is_file():
+    folder = _folder(model)
+    if not compressed(model):
         raise StageOrderError(
             f"{model}: no {folder / FLATBUFFER} yet; run `edgecompress compress {model}` first, or"
             f" give a .tflite (the zoo has {', '.join(zoo.names())})"
@@ -58,18 +69,12 @@ def build(
     """The firmware image of a quantised model for `board`, in <out>/<board>-<backend>/.
 
     `optimize` is what the kernels of the ahead-of-time C are chosen for (see `aot.schedule`); `out`
-    is build/<name> unless given. Raises StageOrderError for a model that is not quantised
-    yet, UnsupportedError for operators that the backend lacks, and the errors of `firmware.build`.
+    is build/<name> unless given. Raises the errors of `sources` and of `firmware.build`.
     """
+    target = boards.load(board) if isinstance(board, str) else board
     flatbuffer = artifact.need_tflite("build")
-    program, target = read(flatbuffer), boards.load(board) if isinstance(board, str) else board
-    sources = (
-        tflm.generate(program, name=artifact.name)
-        if backend == tflm.NAME
-        else aot.generate(program, name=artifact.name, core=target.core, optimize=optimize)
-    )
     image = firmware.build(
-        sources,
+        sources(artifact, backend=backend, core=target.core, optimize=optimize),
         board=target,
         backend=backend,
         out=RUNS / artifact.name if out is None else out,
@@ -78,6 +83,25 @@ def build(
         progress=progress,
     )
     return replace(image, optimize=optimize)
+
+
+def sources(
+    artifact: Artifact, *, backend: Backend = "aot", core: Core = "dsp", optimize: Optimize
+) -> dict[str, str]:
+    """What `backend` generates of a quantised model, by path; `core` and `optimize` are for aot.
+
+    Under tflm the arena is what the TFLM interpreter of this computer needs: the tensors take as
+    much on a board, the pointers beside them half. Kernels that need scratch memory of their own,
+    as CMSIS-NN's, have had room in that half; a board where they have not says so at the start.
+    Raises StageOrderError for a model that is not quantised yet, UnsupportedError for operators
+    that the backend lacks, and under tflm the errors of `runtimes.arena`.
+    """
+    flatbuffer = artifact.need_tflite("build")
+    program = read(flatbuffer)
+    if backend == aot.NAME:
+        return aot.generate(program, name=artifact.name, core=core, optimize=optimize)
+    tflm.check(program, artifact.name)
+    return tflm.generate(program, name=artifact.name, arena=runtimes.arena(flatbuffer))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,46 +1,46 @@
 """Generated sources and a board become a firmware image.
 
-firmware/Makefile does the building; this module gives it a folder, reads what came out and puts it
-in place as a whole.
+PlatformIO does the building (firmware/platformio.ini); this module gives it the sources, reads what
+came out and puts it in place as a whole.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
-import subprocess
+import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from edgecompress import boards, footprint
+from edgecompress import boards, footprint, microlite, platformio
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
-from edgecompress.errors import ConfigError, DeviceError, ToolError, UnsupportedError
+from edgecompress.errors import ConfigError, DeviceError, ToolError
 from edgecompress.files import write_folder
 from edgecompress.footprint import Footprint
 from edgecompress.progress import Progress, silent
 from edgecompress.vocabulary import Optimize
 
 ELF, MAP, LOG, GENERATED = "firmware.elf", "firmware.map", "log.txt", "generated"
-IMAGE = "image.json"
-SOURCES = "firmware"
-"""What the folder of C sources is called while an image is built."""
+IMAGE, FLAGS = "image.json", "flags.txt"
 TIMEOUT = 600.0
-"""Seconds that a build may take."""
+"""Seconds that a build may take, once PlatformIO has all that it needs."""
+FETCHING = 3600.0
+"""Seconds that the first build for a board may take, which fetches its compiler and framework."""
 
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
-_LAST_LINES = 20
-_MAKE = frozenset(
-    {"GNUMAKEFLAGS", "MAKEFILES", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}
-)
-"""What an outer make, or the user for another one, would pass on: variables and job server."""
-_LANGUAGE = {"LC_ALL": "C"}
-"""The linker's map and its complaints are read here: in English, whatever the user speaks."""
+_COMPILING = re.compile(r"^(Compiling|Archiving|Linking) ")
+_MODEL, _EMPTY = "model", "empty"
+"""The two images that a build makes and the folders it makes them in; firmware/ has the model that
+is none under the second name too."""
+_OWN = frozenset({".pio", GENERATED, platformio.CONFIG, "project.py"})
+"""What in firmware/ is PlatformIO's own, and no source."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Image:
 
     `footprint` is what it takes, `empty` what an image without a model takes; both are None where
     the firmware is a program of this computer. `tflite` is the model's file, to judge the image's
-    outputs by, None where its sources were not made of one; `optimize` what its kernels were
-    chosen for.
+    outputs by, None where its sources were not made of one; `flags` are the
+    compiler's for the model's code, `optimize` is what its kernels were chosen for.
     """
 
     elf: Path
@@ -60,7 +60,14 @@ class Image:
     footprint: Footprint | None
     empty: Footprint | None
     tflite: bytes | None = field(repr=False)
+    flags: str = ""
     optimize: Optimize = "balanced"
+
+    @property
+    def conditions(self) -> str | None:
+        """What the time on real hardware depends on beside its clock, None for other boards."""
+        speed = self.board.memory_speed
+        return None if speed is None else f"{speed}; compiled with {self.flags}"
 
     @property
     def cost(self) -> tuple[int, int] | None:
@@ -97,6 +104,7 @@ class Image:
             "board": self.board.id,
             "backend": self.backend,
             "elf": str(self.elf),
+            "flags": self.flags,
             "footprint": _sums(self.footprint),
             "empty": _sums(self.empty),
             "cost": dict(zip(("flash", "ram"), self.cost, strict=True)) if self.cost else None,
@@ -116,101 +124,178 @@ def build(
     """Compile and link the generated `sources` (path: text) of the model `name` for `board`.
 
     `tflite` is the file that they were made of; the image only carries it. The folder
-    <out>/<board>-<backend>/ gets firmware.elf, firmware.map, log.txt, image.json and generated/,
-    all of it or nothing. Raises UnsupportedError for C++ sources, which need the TFLite Micro
-    library; ConfigError for an unknown board or a path that leads out of the folder; ToolError
-    where a tool is missing or fails; DeviceError where the image is too large.
+    <out>/<board>-<backend>/ gets firmware.elf, firmware.map, log.txt, image.json, generated/ and
+    what else an upload to the board needs: all of it or nothing. Raises UnsupportedError for C++
+    sources where there is no TFLite Micro for the board (see `microlite`); ConfigError for an
+    unknown board or a path that leads out of the folder; ToolError where a tool is missing or
+    fails; DeviceError where the image is too large.
     """
     target = boards.load(board) if isinstance(board, str) else board
-    _check(sources, backend)
-    for tool in ("make", target.compiler):
-        if shutil.which(tool) is None:
-            raise ToolError(
-                f"{tool}: not found on PATH; `edgecompress doctor --board {target.id}` says how to"
-                " get it"
-            )
+    home = firmware_folder()
+    library = microlite.settings(home, target) if _check(sources) else {}
+    need(target)
     folder = out / f"{target.id}-{backend}"
     image = Image(folder / ELF, target, backend, name, None, None, tflite)
 
     def fill(fresh: Path) -> None:
         nonlocal image
-        # A link, because a Makefile cannot name a path with a blank in it.
-        (fresh / SOURCES).symlink_to(firmware_folder().resolve(), target_is_directory=True)
         for path, text in sources.items():
             file = fresh / GENERATED / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-        progress("building", 0, 2)
-        _make(fresh, target, GENERATED, "objects", name)
-        progress("building", 1, 2)
-        if target.kind != "program":
-            _make(fresh, target, f"{SOURCES}/empty", "without", "empty")
-            full, empty = (
-                footprint.read(fresh / out / ELF, fresh / out / MAP)
-                for out in ("objects", "without")
-            )
-            image = dataclasses.replace(image, footprint=full, empty=empty)
-        progress("building", 2, 2)
-        for kept in (ELF, MAP):
-            (fresh / "objects" / kept).rename(fresh / kept)
-        for objects in ("objects", "without"):
-            shutil.rmtree(fresh / objects, ignore_errors=True)
-        (fresh / SOURCES).unlink()
+        # Not every tool that PlatformIO calls copes with a blank in a path, as `out` may have one.
+        with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
+            work = Path(name)
+            log = _compile(home, image, work, fresh / GENERATED, library, progress)
+            if target.kind != "program":
+                full, empty = (_footprint(work, target, which) for which in (_MODEL, _EMPTY))
+                image = dataclasses.replace(image, footprint=full, empty=empty)
+            _fit(image)
+            made = _made(work, target, _MODEL)
+            image = dataclasses.replace(image, flags=(made / FLAGS).read_text(encoding="utf-8"))
+            for file in made.iterdir():
+                if file.is_file() and file.name != FLAGS and not file.name.startswith("."):
+                    shutil.copyfile(file, fresh / file.name)
+        (fresh / ELF).chmod(0o755)
+        (fresh / LOG).write_text(log, encoding="utf-8")
         (fresh / IMAGE).write_text(json.dumps(image.table(), indent=1) + "\n", encoding="utf-8")
 
     write_folder(folder, fill)
     return image
 
 
-def _check(sources: Mapping[str, str], backend: str) -> None:
-    for path in sources:
-        parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise ConfigError(f"source {path!r}: give a path within the folder of the sources")
-        if parts.suffix not in (".c", ".h"):
-            raise UnsupportedError(
-                f"{path}: the {backend} backend makes C++ for the TFLite Micro library, which"
-                " edgecompress does not ship; add the sources to your TFLite Micro project, or"
-                " build with --backend aot"
-            )
+def keep(image: Image) -> None:
+    """Leave the image's sources in firmware/generated of a checkout: `pio run` there builds them.
+
+    An installed edgecompress has no such folder, and nothing is done.
+    """
+    home = firmware_folder()
+
+    def fill(fresh: Path) -> None:
+        shutil.copytree(image.elf.parent / GENERATED, fresh, dirs_exist_ok=True)
+
+    if (home.parent / "pyproject.toml").is_file():
+        write_folder(home / GENERATED, fill)
 
 
-def _make(work: Path, board: Board, generated: str, out: str, name: str) -> None:
-    """Run firmware/Makefile in `work`, which fills `out`."""
-    command = ["make", "-f", f"{SOURCES}/Makefile", f"BOARD={board.id}"]
-    command += [f"GENERATED={generated}", f"OUT={out}"]
-    environment = {key: text for key, text in os.environ.items() if key not in _MAKE} | _LANGUAGE
-    try:
-        done = subprocess.run(
-            command,
-            cwd=work,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=TIMEOUT,
+def _check(sources: Mapping[str, str]) -> bool:
+    """Whether there is C++ among the sources, which is for TFLite Micro; ConfigError for a path
+    that leads out of their folder."""
+    paths = [PurePosixPath(path) for path in sources]
+    for path in paths:
+        if path.is_absolute() or ".." in path.parts:
+            raise ConfigError(f"source {str(path)!r}: give a path within the folder of the sources")
+    return any(path.suffix not in (".c", ".h") for path in paths)
+
+
+def need(board: Board) -> None:
+    """Raise ToolError where this machine lacks something that the build of `board` needs."""
+    if board.compiler and shutil.which(board.compiler) is None:
+        raise ToolError(
+            f"{board.compiler}: not found on PATH; `edgecompress doctor --board {board.id}` says"
+            " how to get it"
         )
-    except subprocess.TimeoutExpired:
-        raise ToolError(f"{' '.join(command)}: not done after {TIMEOUT:.0f} seconds") from None
-    log = done.stdout.decode("utf-8", "replace")
-    with (work / LOG).open("a", encoding="utf-8") as stream:
-        stream.write(f"$ {' '.join(command)}\n{log}")
-    if done.returncode:
-        raise _failure(name, board, command, done.returncode, log)
+    if board.kind == "serial":
+        platformio.need(firmware_folder(), board.id)
 
 
-def _failure(
-    name: str, board: Board, command: list[str], status: int, log: str
-) -> ToolError | DeviceError:
-    over = {region: int(size) for region, size in _OVERFLOW.findall(log)}
+def _compile(
+    home: Path,
+    image: Image,
+    work: Path,
+    model: Path,
+    library: Mapping[str, str],
+    progress: Progress,
+) -> str:
+    """Build an image with `model`, which takes `library` to build, and one without, each in a
+    folder of `work`; what was said."""
+    board = image.board
+    images = (_MODEL,) if board.kind == "program" else (_MODEL, _EMPTY)
+    folders = [folder.name for folder in home.iterdir() if folder.name not in _OWN]
+    done = 0
+
+    def heard(line: str) -> None:
+        nonlocal done
+        if _COMPILING.match(line):
+            done += 1
+            progress("building", done, done + 1)
+
+    def one(which: str) -> str:
+        sources = work / which / "sources"
+        sources.mkdir(parents=True)
+        for folder in folders:
+            (sources / folder).symlink_to(home.resolve() / folder)
+        generated = model if which == _MODEL else home / _EMPTY
+        (sources / GENERATED).symlink_to(generated.resolve())
+        settings = {
+            "PLATFORMIO_SRC_DIR": str(sources.resolve()),
+            "PLATFORMIO_BUILD_DIR": str((work / which / "built").resolve()),
+            "PLATFORMIO_WORKSPACE_DIR": str((work / which).resolve()),
+            **(library if which == _MODEL else {}),
+        }
+        limit = FETCHING if board.kind == "serial" else TIMEOUT
+        return platformio.run(home, board.id, settings=settings, timeout=limit, heard=heard)
+
+    try:
+        if board.kind == "serial":  # PlatformIO fetches packages for one environment at a time
+            logs = [one(which) for which in images]
+        else:
+            with ThreadPoolExecutor(len(images)) as pool:
+                logs = list(pool.map(one, images))
+    except platformio.Failed as failed:
+        raise _failure(image, work, failed) from None
+    progress("building", done, done)
+    return "".join(logs)
+
+
+def _made(work: Path, board: Board, which: str) -> Path:
+    """The folder in which PlatformIO put the image."""
+    return work / which / "built" / board.id
+
+
+def _footprint(work: Path, board: Board, which: str) -> Footprint:
+    made = _made(work, board, which)
+    return footprint.read(made / ELF, made / MAP)
+
+
+def _failure(image: Image, work: Path, failed: platformio.Failed) -> ToolError | DeviceError:
+    """The error that the user gets to see: what does not fit, where that is the reason."""
+    board, made = image.board, _made(work, image.board, _MODEL)
+    over = {region: int(size) for region, size in _OVERFLOW.findall(failed.log)}
     if over:
         much = " and ".join(f"{region} by {size:,} bytes" for region, size in over.items())
-        return DeviceError(
-            f"{board.id}: {name} does not fit: it is larger than {much} ({board.memory}); take a"
-            " larger board, or compress more"
-        )
-    last = "; ".join(line.strip() for line in log.splitlines()[-_LAST_LINES:] if line.strip())
-    return ToolError(f"{' '.join(command)}: exit status {status}: {last}")
+        return _too_large(image, f"it is larger than {much} ({board.memory})", made / MAP)
+    if (made / ELF).is_file() and (made / MAP).is_file():  # linked, then refused by PlatformIO
+        try:
+            _fit(dataclasses.replace(image, footprint=_footprint(work, board, _MODEL)))
+        except DeviceError as error:
+            return error
+    return failed
+
+
+def _fit(image: Image) -> None:
+    """Raise DeviceError where the image takes more than the board has, by its board.toml."""
+    found, board = image.footprint, image.board
+    if found is None:
+        return
+    for memory, parts, takes, has in (
+        ("flash", footprint.FLASH, found.flash, board.flash_bytes),
+        ("RAM", footprint.RAM, found.ram + found.stack, board.ram_bytes),
+    ):
+        if has is not None and takes > has:
+            sizes = ", ".join(f"{part} {getattr(found, part):,}" for part in parts)
+            raise _too_large(image, f"{takes:,} bytes of {memory}, it has {has:,}: {sizes}")
+
+
+def _too_large(image: Image, why: str, map_file: Path | None = None) -> DeviceError:
+    sections = ""
+    if map_file is not None and map_file.is_file():
+        sizes = footprint.sections(map_file).most_common(_SHOWN)
+        sections = f"; {', '.join(f'{name} {size:,}' for name, size in sizes)}"
+    return DeviceError(
+        f"{image.board.id}: {image.name} does not fit: {why}{sections}; take a larger board, or"
+        " compress more"
+    )
 
 
 def _sums(found: Footprint | None) -> dict[str, int] | None:

@@ -23,6 +23,10 @@ RAM = ("data", "arena", "bss")
 _MAP = "\nLinker script and memory map\n"
 _OUTPUT = re.compile(r"^([._a-zA-Z]\S*)(?:\s|$)")
 _INPUT = re.compile(r"^ ([._a-zA-Z]\S*)\s+0x[0-9a-f]+\s+0x([0-9a-f]+) (\S.*)$")
+_LOADED = (".text", ".data", ".bss", ".rodata", ".stack", ".noinit")
+_WEIGHTS = re.compile(r"^\.rodata\.w_|_model_data$")
+_TFLM = re.compile(r"\blib[^/]*tensorflow[^/]*\.a\(", re.IGNORECASE)
+"""An object of TFLite Micro: libtensorflow-microlite.a, or a library of PlatformIO's registry."""
 _NAME_ALONE = re.compile(r"^ [._a-zA-Z]\S*$")
 
 
@@ -34,6 +38,8 @@ class Footprint:
     parameters of its operators, names, tables), `kernels` its code; `runtime` is
     application, board, start-up and C library, and the padding between all of these. `data` is
     initialised RAM; `arena` the model's, `bss` the other zeroed RAM; `stack` what is set aside.
+    Under TFLite Micro `weights` is the whole `.tflite`, which cannot be taken apart, and the
+    library is there for the model alone: its code counts as `kernels`, its data as `constants`.
     """
 
     weights: int
@@ -68,8 +74,9 @@ class Piece(NamedTuple):
 def read(elf: Path, map_file: Path) -> Footprint:
     """The footprint of `elf`, which was linked with the map `map_file`.
 
-    Object files of the model are those in a folder called generated. Raises ToolError for a file
-    that is no ELF, and for a map that does not belong to it or does not show the model's objects.
+    Object files of the model are those in a folder called generated and of TFLite Micro. Raises
+    ToolError for a file that is no ELF, and for a map that does not belong to it or does not show
+    the model's objects.
     """
     sections = _sections(elf)
     totals: Counter[str] = Counter()
@@ -116,6 +123,15 @@ def pieces(text: str) -> Iterator[Piece]:
             output = found[1]
 
 
+def sections(map_file: Path) -> Counter[str]:
+    """Bytes of each output section in a map, as far as they come from input sections."""
+    found: Counter[str] = Counter()
+    for piece in pieces(map_file.read_text(encoding="utf-8", errors="replace")):
+        if piece.output.startswith(_LOADED):
+            found[piece.output] += piece.size
+    return found
+
+
 def _sections(elf: Path) -> dict[str, tuple[str, int]]:
     """(text, data, bss or stack, bytes) of each section that takes memory of the device."""
     from elftools.common.exceptions import ELFError
@@ -147,8 +163,8 @@ def _part(kind: str, piece: Piece) -> str:
         return "arena" if piece.name.endswith(".ec_arena") else "other"
     if kind != "text":
         return kind
-    if Path(piece.file).parent.name != "generated":
+    if Path(piece.file).parent.name != "generated" and not _TFLM.search(piece.file):
         return "runtime"
     if not piece.name.startswith(".rodata"):
         return "kernels"
-    return "weights" if piece.name.startswith(".rodata.w_") else "constants"
+    return "weights" if _WEIGHTS.search(piece.name) else "constants"

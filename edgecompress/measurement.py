@@ -9,37 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import counting, cycles, device, emulator, runtimes
+from edgecompress import counting, cycles, device, emulator, running, runtimes
 from edgecompress.backends import aot
 from edgecompress.boards import Board
 from edgecompress.counting import Part
 from edgecompress.cycles import Cycles
-from edgecompress.device import Session
+from edgecompress.device import Link, Session
 from edgecompress.errors import ConfigError, MeasurementError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import BitComparison, compare
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.report import Report
-from edgecompress.report.boards import BoardRow, Outputs, Timing, merged
+from edgecompress.report.boards import merged
+from edgecompress.results import Array, Float, OpRow, Run
 from edgecompress.tflite import DTYPES, Program, Tensor, read
 
 if TYPE_CHECKING:
     from edgecompress.firmware import Image
 
-Array = npt.NDArray[Any]
-Float = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 CORE = "-mcpu=cortex-m4"
@@ -48,199 +48,8 @@ FILE = "measurement.json"
 DRAWN = 14
 """Rows that are drawn where none are given."""
 
-_SHOWN = 5
 _SLACK = 4
 """Ticks that the counter may be away from the exact count: its step, its start, its reading."""
-
-
-@dataclass(frozen=True)
-class OpRow:
-    """What operator number `op` took, in the unit of its Run.
-
-    `layer` is the Keras layer it comes from ("" where unknown), `cycles` the estimated Cortex-M4
-    cycles, None where they were not estimated. `kernel` is the function that ran ("" where none
-    did), `why` why this one was chosen ("" where there was no choice).
-    """
-
-    op: int
-    kind: str
-    layer: str
-    macs: int
-    amount: int
-    cycles: Cycles | None
-    kernel: str
-    why: str
-
-    @property
-    def per_mac(self) -> float | None:
-        """Units per multiply-accumulate, None for an operator without any."""
-        return self.amount / self.macs if self.macs else None
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A measurement of one image.
-
-    `runs` is what each timed inference took, in `unit`s as `source` counted them; all are of the
-    same input. `ops` is one further inference, operator by operator, and `functions` the
-    instructions by C function, the largest first. `flash` and `ram` (None on this computer),
-    `arena` and `stack` (None: the board cannot tell) are bytes, as in BoardRow. `outputs` has each
-    output of the model, (N, *output_shape) in its own type, for the N rows, `values` the float32
-    behind them; `bits` compares the integers among them with the TFLM interpreter's (None: not
-    compared, the `notes` say why).
-    """
-
-    board: str
-    backend: str
-    name: str
-    sha: str
-    unit: str
-    source: str
-    runs: tuple[int, ...]
-    ops: tuple[OpRow, ...]
-    functions: tuple[tuple[str, int], ...]
-    cycles: Cycles | None
-    flash: int | None
-    ram: int | None
-    stack: int | None
-    arena: int
-    outputs: tuple[Array, ...]
-    values: tuple[Float, ...]
-    bits: BitComparison | None
-    notes: tuple[str, ...]
-
-    @property
-    def per_inference(self) -> int:
-        """Units of one inference: the median of the runs."""
-        return statistics.median_low(self.runs)
-
-    @property
-    def spread(self) -> int:
-        """Units between the least and the most of the runs."""
-        return max(self.runs) - min(self.runs)
-
-    @property
-    def rest(self) -> int:
-        """Units of the first run outside of the operators.
-
-        Less than 0 where the compiler tests for the profile's hook once for several operators
-        that move nothing, so that each of them takes an instruction or two only under the hook.
-        """
-        return self.runs[0] - sum(op.amount for op in self.ops) if self.ops else 0
-
-    @property
-    def layers(self) -> dict[str, int]:
-        """Keras layer -> units of its operators together, in the order in which they run."""
-        found: dict[str, int] = {}
-        for op in self.ops:
-            found[op.layer] = found.get(op.layer, 0) + op.amount
-        return found
-
-    @property
-    def headings(self) -> tuple[str, ...]:
-        """Of the columns of `rows`."""
-        return ("op", "kind", "layer", "MACs", self.unit, "per MAC", "est. cycles", "kernel")
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """The profile under `headings`, one row an operator."""
-        return [
-            (
-                str(row.op),
-                row.kind,
-                row.layer,
-                f"{row.macs:,}" if row.macs else "",
-                f"{row.amount:,}",
-                "" if row.per_mac is None else f"{row.per_mac:.2f}",
-                "" if row.cycles is None else f"{row.cycles.lo:,}..{row.cycles.hi:,}",
-                row.kernel,
-            )
-            for row in self.ops
-        ]
-
-    def choices(self) -> list[str]:
-        """Why each operator has its kernel, where there was a choice, one line an operator."""
-        return [f"{row.op} {row.kernel}: {row.why}" for row in self.ops if row.why]
-
-    def lines(self) -> list[str]:
-        """What an inference took and whether its bits are right, one sentence a line."""
-        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        told = [
-            f"{self.per_inference:,} {self.unit} per inference ({self.source}; {runs}, spread"
-            f" {self.spread:,})"
-        ]
-        if self.cycles is not None:
-            told.append(f"Cortex-M4: {self.cycles.lo:,} to {self.cycles.hi:,} {cycles.NAME}")
-        if self.functions:
-            largest = (
-                f"{name} {amount:,} ({amount / self.runs[0]:.0%})"
-                for name, amount in self.functions[:_SHOWN]
-            )
-            told.append(f"by function: {', '.join(largest)}")
-        stack = "not measured" if self.stack is None else f"{self.stack:,} bytes"
-        told.append(f"arena {self.arena:,} bytes, stack {stack} (the application's included)")
-        if self.bits is not None:
-            told.append(
-                f"outputs against the TFLM interpreter: {self.bits.exact:,} of"
-                f" {self.bits.elements:,} equal, {self.bits.off_by_one:,} off by one,"
-                f" {self.bits.mismatch:,} further ({len(self.outputs[0]):,} rows)"
-            )
-        return told + list(self.notes)
-
-    def check(self) -> None:
-        """Raise MeasurementError where bits differ from those of the TFLM interpreter."""
-        bits = self.bits
-        if bits is not None and bits.exact != bits.elements:
-            raise MeasurementError(
-                f"{self.board}: {bits.elements - bits.exact:,} of {bits.elements:,} outputs of"
-                f" {self.name} differ from the TFLM interpreter's, by up to {bits.max_diff:,}; do"
-                " not use this image, and report the model"
-            )
-
-    def table(self) -> dict[str, Any]:
-        """Everything but the outputs, as JSON values."""
-        row = dataclasses.asdict(self.row())
-        ops = [
-            {
-                **dataclasses.asdict(op),
-                "per_mac": op.per_mac,
-                "cycles": None if op.cycles is None else list(op.cycles),
-            }
-            for op in self.ops
-        ]
-        return {
-            "name": self.name,
-            "sha256": self.sha,
-            **row,
-            "each_run": list(self.runs),
-            "ops": ops,
-            "rest": self.rest,
-            "layers": self.layers,
-            "functions": dict(self.functions),
-            "notes": list(self.notes),
-        }
-
-    def row(self) -> BoardRow:
-        """This run as a report shows it."""
-        bits = self.bits
-        return BoardRow(
-            board=self.board,
-            backend=self.backend,
-            flash=self.flash,
-            ram=self.ram,
-            arena=self.arena,
-            stack=self.stack,
-            timing=Timing(
-                unit=self.unit,
-                source=self.source,
-                per_inference=self.per_inference,
-                spread=self.spread,
-                runs=len(self.runs),
-                clock_hz=None,
-                cycles_lo=None if self.cycles is None else self.cycles.lo,
-                cycles_hi=None if self.cycles is None else self.cycles.hi,
-            ),
-            outputs=None if bits is None else Outputs(bits.exact, bits.off_by_one, bits.mismatch),
-        )
 
 
 def measure(
@@ -249,16 +58,23 @@ def measure(
     inputs: npt.ArrayLike | tuple[npt.ArrayLike, ...] | None = None,
     runs: int = 3,
     profile: bool = True,
+    flash: bool = False,
+    port: str | None = None,
     timeout: float = emulator.TIMEOUT,
     progress: Progress = silent,
 ) -> Run:
     """Run `image` on its board and measure it.
 
+    With `flash`, and always on a real board, PlatformIO puts the image there and the line to it is
+    a serial port: `port`, or the one with the board's USB ids. Without, an emulated board is a
+    child process.
+
     `inputs` are rows (N, *input_shape) in the float domain of the model, a tuple with such an
     array for each input where it has several (None: a few rows, drawn with a fixed seed, and those
     of all lowest and all highest values). The first row is timed `runs` times, with `profile` once
     more operator by operator; then every row runs once. The outputs of all of them are compared
-    with the TFLM interpreter's. `timeout` is the longest wait for a line in seconds.
+    with the TFLM interpreter's. `timeout` is the longest wait for an answer in
+    seconds.
 
     Raises MeasurementError where the image holds another model or the answer cannot be trusted,
     DeviceError where the board fails, StageOrderError for an image without its `.tflite`,
@@ -279,7 +95,8 @@ def measure(
     sent = [tuple(array.tobytes() for array in row) for row in zip(*stored, strict=True)]
     sha = hashlib.sha256(image.tflite).hexdigest()
     with _oracle(image.tflite, rows) as expected:
-        found = _found(image, sha, sent, runs, profile, timeout, progress)
+        with_board = _start(image, flash=flash, port=port, timeout=timeout, progress=progress)
+        found = _found(image, with_board, sha, sent, runs, profile, progress)
         outputs = _outputs(targets, found.session)
         bits, notes = _compared(outputs, expected())
     footprint = image.footprint
@@ -290,6 +107,8 @@ def measure(
         sha=sha,
         unit=image.board.unit,
         source=found.source,
+        clock_hz=image.board.clock_hz,
+        conditions=image.conditions,
         runs=found.runs,
         ops=_op_rows(image, program, found),
         functions=found.functions,
@@ -303,7 +122,7 @@ def measure(
             target.dequantize(output) for target, output in zip(targets, outputs, strict=True)
         ),
         bits=bits,
-        notes=(*found.notes, *notes),
+        notes=(*found.notes, *_line_notes(found.session), *notes),
     )
 
 
@@ -335,23 +154,37 @@ def save(run: Run, folder: Path) -> None:
     write_text(folder / f"{run.board}-{run.backend}" / FILE, text)
 
 
+Start: TypeAlias = Callable[[Sequence[str]], AbstractContextManager[Link]]
+"""Starts the image, under QEMU with these further options; the line to it."""
+
+
+def _start(
+    image: Image, *, flash: bool, port: str | None, timeout: float, progress: Progress
+) -> Start:
+    kind = image.board.kind
+    if port is not None and kind != "serial":
+        raise ConfigError(f"--port {port}: {image.board.id} is on no serial port of this computer")
+    if kind == "program" or (kind == "emulator" and not flash):
+        return functools.partial(running.child, image, timeout=timeout)
+    return functools.partial(running.flashed, image, port=port, timeout=timeout, progress=progress)
+
+
 def _found(
     image: Image,
+    start: Start,
     sha: str,
     rows: Sequence[Sequence[bytes]],
     runs: int,
     profile: bool,
-    timeout: float,
     progress: Progress,
 ) -> _Found:
     """Run the firmware once, from its start to its end, counted as exactly as can be here."""
     board = image.board
 
     def talk(options: Sequence[str]) -> Session:
-        command = emulator.command(board, image.elf, options)
-        with emulator.start(command, board=board.id, timeout=timeout) as child:
+        with start(options) as link:
             session = device.measure(
-                child,
+                link,
                 board=board.id,
                 backend=image.backend,
                 sha=sha,
@@ -360,11 +193,10 @@ def _found(
                 profile=profile,
                 progress=progress,
             )
-            child.finish()
         _check_clock(board, session)
         return session
 
-    if board.kind == "program":
+    if board.kind != "emulator":
         return _ticked(board, talk(()), None)
     why = counting.obstacle(emulator.QEMU)
     if why is not None:
@@ -490,6 +322,12 @@ def _hooked(image: Image, program: Program) -> tuple[Program, dict[int, tuple[st
         return program, {}
     planned = aot.schedule(program, core=image.board.core, optimize=image.optimize)
     return planned.program, {step.op: (step.call.function, step.why) for step in planned.steps}
+
+
+def _line_notes(session: Session) -> tuple[str, ...]:
+    if not session.damaged:
+        return ()
+    return (f"{session.damaged} lines came damaged and were asked for again; is the cable sound?",)
 
 
 Expected: TypeAlias = tuple[Array, ...] | str

@@ -11,9 +11,10 @@ from edgecompress.report.checks import ReportError, at_least
 class Timing:
     """What an inference takes: `per_inference` `unit`s, the median of `runs`, as `source` counted.
 
-    `spread` is from the least to the most of them. `clock_hz` is the clock of real hardware, None
-    on an emulator. `cycles_lo` and `cycles_hi` are the ends of the estimated range of Cortex-M4
-    cycles (a model, zero wait states), None where it was not estimated.
+    `spread` is from the least to the most of them. `clock_hz` is the clock of real hardware and
+    `conditions` what else its time depends on (memories, compiler flags), None on an emulator.
+    `cycles_lo` and `cycles_hi` are the ends of the estimated range of Cortex-M4 cycles (a model,
+    zero wait states), None where it was not estimated.
     """
 
     unit: str
@@ -22,12 +23,22 @@ class Timing:
     spread: int
     runs: int
     clock_hz: int | None
+    conditions: str | None
     cycles_lo: int | None
     cycles_hi: int | None
+
+    @property
+    def seconds(self) -> float | None:
+        """The latency of one inference, None where it was not measured: on no real hardware."""
+        if self.clock_hz is None:
+            return None
+        return self.per_inference / (1e9 if self.unit == "nanoseconds" else self.clock_hz)
 
     def __post_init__(self) -> None:
         at_least(1, per_inference=self.per_inference, runs=self.runs, clock_hz=self.clock_hz)
         at_least(0, spread=self.spread)
+        if (self.clock_hz is None) != (self.conditions is None):
+            raise ReportError("clock_hz and conditions: one is given without the other")
         if (self.cycles_lo is None) != (self.cycles_hi is None):
             raise ReportError("cycles_lo and cycles_hi: one is given without the other")
         if (self.cycles_lo or 0) > (self.cycles_hi or 0):

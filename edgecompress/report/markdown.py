@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecompress.report import memory_map, stages
-from edgecompress.report.boards import BoardRow
+from edgecompress.report.boards import BoardRow, Timing
 from edgecompress.report.memory_map import MemoryMap
 from edgecompress.report.report import AccuracyRow, Change, LayerRow, Proof, Report
 from edgecompress.vocabulary import Metric
@@ -153,11 +153,24 @@ def board(row: BoardRow) -> tuple[str, ...]:
         row.board,
         row.backend,
         *(NONE if n is None else f"{n:,}" for n in (row.flash, row.ram, row.arena, row.stack)),
-        NONE if timing is None else f"{timing.per_inference:,} {timing.unit}",
+        NONE if timing is None else _pace(timing),
         "" if timing is None else f"{timing.spread:,} in {timing.runs} ({timing.source})",
         f"{timing.cycles_lo:,} to {timing.cycles_hi:,}" if timing and cycles else "",
         NONE if bits is None else f"{bits.exact:,} / {bits.off_by_one:,} / {bits.mismatch:,}",
     )
+
+
+def _pace(timing: Timing) -> str:
+    amount = f"{timing.per_inference:,} {timing.unit}"
+    return amount if timing.seconds is None else f"{amount}: {latency(timing)}"
+
+
+def latency(timing: Timing) -> str:
+    """What an inference takes on real hardware, and under which conditions; empty elsewhere."""
+    if timing.seconds is None or timing.clock_hz is None:
+        return ""
+    clock = f"{timing.clock_hz / 1e6:g} MHz"
+    return f"{timing.seconds * 1e3:,.3f} ms at {clock} ({timing.conditions})"
 
 
 def _count(label: str, change: Change) -> Row:

@@ -30,7 +30,7 @@ bool ec_board_init(void);
 /* Sets the tick counter to 0. */
 void ec_board_ticks_start(void);
 
-/* Ticks since ec_board_ticks_start, modulo 2^32. */
+/* Ticks since ec_board_ticks_start; 0, which the host refuses, where they may be 2^32 or more. */
 uint32_t ec_board_ticks(void);
 
 /* Waits for the next byte from the host: 0 to 255, EC_BOARD_EOF where the host is gone. */

@@ -20,6 +20,7 @@
 #define EC_SYSTICK_VALUE 2
 #define EC_SYSTICK_RUN 7u /* enabled, with its interrupt, on the processor's clock */
 #define EC_SYSTICK_MASK 0xFFFFFFu
+#define EC_SYSTICK_WRAPS 255u /* at most, for 32 bits of ticks */
 
 #define EC_CHECK_LOOPS 100000u
 #define EC_CHECK_TICKS ((uint32_t)(2.0 * EC_CHECK_LOOPS / (1.0 * EC_BOARD_SCALE)))
@@ -41,6 +42,7 @@ uint32_t ec_board_ticks(void) {
         before = wraps;
         value = EC_SYSTICK[EC_SYSTICK_VALUE]; /* counts down; the next value after 0 is the mask */
     } while (before != wraps);
+    if (before > EC_SYSTICK_WRAPS) return 0;
     return (before << 24) + ((0u - value) & EC_SYSTICK_MASK);
 }
 

@@ -31,8 +31,8 @@ from edgecompress.errors import (
     ToolError,
 )
 from edgecompress.firmware import Image
-from edgecompress.measurement import Run
 from edgecompress.report import Change, Report, Size
+from edgecompress.results import Run
 from edgecompress.tflite import Op, Options, Program, Tensor, read
 from tests.conftest import need
 from tests.tflite_builder import activation, options

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
+import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from edgecompress import boards, cli, doctor, firmware
+from edgecompress.backends import firmware_folder
+from edgecompress.boards import Kind
 from edgecompress.errors import ConfigError, DeviceError, ToolError, UnsupportedError
 from tests import small_firmware
 from tests.conftest import need
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
 EMULATED = """\
 id = "mine"
 title = "a board"
@@ -32,15 +36,67 @@ hz = 0
 """
 
 
+SERIAL = """\
+id = "mine"
+title = "a board"
+kind = "serial"
+family = "arduino"
+flash_bytes = 65536
+ram_bytes = 32768
+clock_hz = 64000000
+memory_speed = "no wait states"
+ticks = "dwt"
+unit = "cycles"
+scale = "1"
+hz = 64000000
+usb = "2341:805a 2341:015a"
+bootloader = "2341:005a"
+baud = 115200
+connect = "the cable"
+press = "nothing"
+"""
+
+
 def test_every_board_is_described_and_listed(capfd: pytest.CaptureFixture[str]) -> None:
-    assert boards.names() == ("host", "qemu_m0", "qemu_m3", "qemu_m4", "qemu_m55")
+    emulated = ("qemu_m0", "qemu_m3", "qemu_m4", "qemu_m55")
+    found = [boards.load(name) for name in boards.names()]
+    kinds = {kind: tuple(one.id for one in found if one.kind == kind) for kind in KINDS}
+    assert kinds == {
+        "program": ("host",),
+        "emulator": emulated,
+        "serial": (
+            "esp32s3",
+            "nano33",
+            "nucleo_f446re",
+            "nucleo_h743zi",
+            "nucleo_l4r5zi",
+            "pico",
+            "portenta_h7_m7",
+            "teensy41",
+        ),
+    }
     assert cli.main(["boards"]) == 0
     table = capfd.readouterr().out
-    for name in boards.names():
-        board = boards.load(name)
-        assert board.id == name
-        assert f"{name} " in table and board.title in table
+    for board in found:
+        assert f"{board.id} " in table and board.title in table
     assert boards.load("qemu_m55").units_per_tick == Fraction(125, 4)
+    for name in kinds["serial"]:
+        folder = firmware_folder() / "boards" / name
+        assert [file.name for file in sorted(folder.iterdir())] == ["board.cpp", "board.toml"]
+        counter = f"arduino_{boards.load(name).ticks};"
+        assert counter in (folder / "board.cpp").read_text()
+
+
+def test_the_page_of_the_boards_is_made_of_their_files(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["boards", "--markdown"]) == 0
+    page = capfd.readouterr().out
+    assert page == (firmware_folder().parent / "docs" / "boards.md").read_text()
+    for board in map(boards.load, boards.names()):
+        section = page.partition(f"\n### {board.id}\n")[2].partition("\n### ")[0]
+        assert f"$ edgecompress flash kws --board {board.id}\n" in section
+        assert f"... {board.unit}" in section and "`aot`" in section
+        known = (board.connect, board.press, board.memory_speed, *board.usb_ids)
+        assert all(text in section for text in known if text is not None)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -59,6 +115,44 @@ def test_a_board_of_ones_own(tmp_path: Path) -> None:
     )
 
 
+def test_a_real_board_of_ones_own(tmp_path: Path) -> None:
+    board = boards.read(write(tmp_path, SERIAL))
+    assert board.running_ids == ("2341:805a", "2341:015a")
+    assert board.usb_ids == ("2341:805a", "2341:015a", "2341:005a")
+    assert (board.compiler, board.memory) == ("", "64 KB flash, 32 KB RAM")
+    assert boards.load("host").usb_ids == ()
+    alone = SERIAL.replace('bootloader = "2341:005a"\n', "")
+    assert boards.read(write(tmp_path, alone)).usb_ids == ("2341:805a", "2341:015a")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('usb = "2341:805a 2341:015a"\n', "", "usb: missing a board of kind serial"),
+        ('press = "nothing"\n', "", "press: missing a board of kind serial"),
+        ("ram_bytes = 32768\n", "", "ram_bytes: missing a board of kind serial"),
+        ("baud = 115200", "baud = 0", "baud = 0: write 1 or more"),
+        ("flash_bytes = 65536", "flash_bytes = -1", "flash_bytes = -1: write 1 or more"),
+        (" 2341:015a", ",2341:015a", "usb = '2341:805a,2341:015a': write ids as 2341:805a, bl"),
+        ('"2341:005a"', '"2341:005A"', "bootloader = '2341:005A': write ids as 2341:805a"),
+        ("\nhz = 64000000", "\nhz = 1000000", "hz = 1000000: with ticks = 'dwt' it is 64000000"),
+        ('"cycles"', '"nanoseconds"', "unit = nanoseconds: with ticks = 'dwt' it is cycles"),
+        ('ticks = "dwt"', 'ticks = "micros"', "unit = cycles: with ticks = 'micros' it is nano"),
+        ('ticks = "dwt"', 'ticks = "clock"', "ticks = 'clock': write one of dwt, micros"),
+        ('family = "arduino"', 'flags = "-O2"\nfamily = "arduino"', "flags: not for a board of"),
+        ('family = "arduino"', 'compiler = "cc"\nfamily = "arduino"', "compiler: not for a board"),
+        ('family = "arduino"', 'machine = "m"\nfamily = "arduino"', "machine: not for a board of"),
+    ],
+)
+def test_a_wrong_file_of_a_real_board_names_the_key(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    assert old in SERIAL
+    file = write(tmp_path, SERIAL.replace(old, new))
+    with pytest.raises(ConfigError, match=f"board.toml: {message}"):
+        boards.read(file)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -71,7 +165,9 @@ def test_a_board_of_ones_own(tmp_path: Path) -> None:
         ('"instructions"', '"time"', "unit = 'time': write one of instructions, cycles"),
         ('machine = "mps2-an386"\n', "", "machine: missing a board of kind emulator"),
         ("flash_bytes = 65536\n", "", "flash_bytes: missing a board of kind emulator"),
-        ('"emulator"', '"program"', "machine: not for a board of kind program"),
+        ('"emulator"', '"program"', "family: not for a board of kind program"),
+        ('"emulator"', '"serial"', "compiler: not for a board of kind serial"),
+        ("hz = 0", 'hz = 0\nbootloader = "2341:005a"', "bootloader: not for a board of kind emul"),
         ("stack_bytes = 4096", "stack_bytes = 32769", "stack_bytes = 32769: more than"),
         ("hz = 0", "hz = 0 # none", "hz: write `key = value` alone on its line"),
         ("hz = 0", "hz=0", "hz: write `key = value` alone on its line"),
@@ -85,7 +181,7 @@ def test_a_wrong_board_file_names_the_key(old: str, new: str, message: str, tmp_
 
 
 def test_an_unknown_board_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="board 'm4': no such board; there is host, qemu_m0"):
+    with pytest.raises(ConfigError, match="board 'm4': no such board; there is esp32s3, host"):
         boards.load("m4")
     with pytest.raises(ConfigError, match="no such board"):
         doctor.examine("../host")
@@ -96,16 +192,19 @@ def test_the_doctor_finds_what_is_there_and_what_is_not(
 ) -> None:
     need("arm-gcc")
     need("qemu")
-    assert all(finding.found for finding in doctor.examine())
+    everything = doctor.examine()
+    assert {one.board for one in everything} == {
+        name for name in boards.names() if boards.load(name).kind != "serial"
+    }
+    assert all(finding.found for finding in everything)
     assert cli.main(["doctor", "--board", "qemu_m4"]) == 0
     assert "mps2-an386" in capfd.readouterr().out
 
-    make = shutil.which("make")
-    (tmp_path / "make").symlink_to(str(make))
     monkeypatch.setenv("PATH", str(tmp_path))
     found = doctor.examine("qemu_m4")
     assert [(one.tool, one.found) for one in found] == [
-        ("make", True),
+        ("platformio", True),
+        ("scons", True),
         ("arm-none-eabi-gcc", False),
         ("newlib", False),
         ("qemu-system-arm", False),
@@ -114,7 +213,7 @@ def test_the_doctor_finds_what_is_there_and_what_is_not(
     all_of_it = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
     assert doctor.remedy(found) == f"{command} {all_of_it}"
     assert cli.main(["doctor", "--board", "qemu_m4"]) == 1
-    assert capfd.readouterr().err.endswith(f"this gets them: {command} {all_of_it}\n")
+    assert capfd.readouterr().err.endswith(f"this helps: {command} {all_of_it}\n")
     with pytest.raises(ToolError, match="arm-none-eabi-gcc: not found on PATH; `edgecompress doc"):
         small_firmware.build(tmp_path, "qemu_m4")
 
@@ -129,13 +228,43 @@ def test_the_doctor_tells_a_compiler_without_its_library(
         (tmp_path / tool).write_text(f"#!/bin/sh\necho {says}\n")
         (tmp_path / tool).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = {one.tool: one.found for one in doctor.examine("qemu_m55")}
-    assert found == {
-        "make": False,
+    monkeypatch.setitem(doctor._MODULES, "scons", "not_there_at_all")
+    findings = doctor.examine("qemu_m55")
+    assert {one.tool: one.found for one in findings} == {
+        "platformio": True,
+        "scons": False,
         "arm-none-eabi-gcc": True,
         "newlib": False,
         "qemu-system-arm": False,
     }
+    assert doctor.remedy(findings).endswith(
+        f"-arm-none-eabi qemu-system-arm; {sys.executable} -m pip install scons"
+    )
+
+
+def test_the_doctor_looks_at_a_real_board(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    there: list[str] = []
+    monkeypatch.setattr(doctor.link, "ports", lambda usb: there if "2341:005a" in usb else [])
+    monkeypatch.setattr(doctor.platformio, "installed", lambda firmware, board: False)
+    monkeypatch.setattr(doctor.platformio, "registry", lambda: "no answer in 8 s")
+    assert cli.main(["doctor", "--board", "nano33"]) == 1
+    told = capfd.readouterr()
+    assert "2341:805a or 2341:005a" in told.out
+    assert "registry cannot be reached (no answer in 8 s): connect to the Internet" in told.err
+    assert "connect the micro USB connector to the computer" in told.err
+
+    monkeypatch.setattr(doctor.platformio, "registry", lambda: None)
+    port = tmp_path / "ttyACM0"
+    port.touch()
+    there.append(str(port))
+    assert cli.main(["doctor", "--board", "nano33"]) == 0
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    (closed,) = (one for one in doctor.examine("nano33") if not one.found)
+    assert (closed.tool, closed.purpose) == (str(port), "may be opened")
+    assert "sudo usermod -aG dialout $USER" in closed.fix
+    assert doctor.remedy((closed,)) == closed.fix
 
 
 def test_what_does_not_build_leaves_the_earlier_image(tmp_path: Path) -> None:
@@ -146,7 +275,7 @@ def test_what_does_not_build_leaves_the_earlier_image(tmp_path: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     assert before == ["firmware.elf", "firmware.map", "generated", "image.json", "log.txt"]
     broken = small_firmware.sources(**{"return EC_MODEL_OK;": "return oops;"})
-    with pytest.raises(ToolError, match=r"make .*BOARD=host .*: exit status 2: .*oops"):
+    with pytest.raises(ToolError, match="pio run -e host: exit status 1: .*'oops' undeclared"):
         small_firmware.build(out, "host", broken)
     assert sorted(path.name for path in folder.iterdir()) == before
     assert "oops" not in (folder / "generated" / "model.c").read_text()
@@ -169,9 +298,12 @@ def test_the_tools_speak_english_and_take_no_orders_from_an_outer_make(
         small_firmware.build(tmp_path / "out", "host")
 
 
-def test_the_build_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+def test_the_build_refuses_what_it_cannot_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TFLM_DIR", raising=False)
     good = small_firmware.sources()
-    with pytest.raises(UnsupportedError, match="model.cc: the tflm backend makes C.. for the"):
+    with pytest.raises(UnsupportedError, match="host: backend tflm: no pinned TFLite Micro"):
         firmware.build({"model.cc": ""}, board="host", backend="tflm", out=tmp_path, name="x")
     for path in ("/etc/x.c", "../x.c", "a/../../x.c"):
         with pytest.raises(ConfigError, match="give a path within the folder"):

@@ -56,8 +56,10 @@ def test_a_model_that_is_not_there_or_not_whole() -> None:
         deployment.build(Artifact("x"), board="host")
 
 
-def test_cpp_sources_are_not_built() -> None:
-    with pytest.raises(UnsupportedError, match="the tflm backend makes C.. for the TFLite Micro"):
+def test_cpp_sources_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "arena", lambda model: 2048)
+    monkeypatch.delenv("TFLM_DIR", raising=False)
+    with pytest.raises(UnsupportedError, match="host: backend tflm: no pinned TFLite Micro"):
         deployment.build(Artifact("net", tflite=NET), board="host", backend="tflm")
     assert not Path("build").exists()
 

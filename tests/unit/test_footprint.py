@@ -133,7 +133,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     other.write_text(map_file.read_text().replace(" 0x64 ", " 0x6400 "))
     with pytest.raises(ToolError, match="other.map: it is not the map of .*firmware.elf"):
         footprint.read(image.elf, other)
-    other.write_text(map_file.read_text().replace("objects/generated/", "ltrans/"))
+    other.write_text(map_file.read_text().replace("src/generated/", "ltrans/"))
     with pytest.raises(ToolError, match="other.map: no code of the model .* without link-time"):
         footprint.read(image.elf, other)
     with pytest.raises(ToolError, match="other.map: no ELF file: "):

@@ -14,7 +14,7 @@ from edgecompress.report.boards import BoardRow, Outputs, Timing, merged
 from edgecompress.report.checks import ReportError
 from tests.unit.test_report import REPORT
 
-TIMING = Timing("instructions", "counting plugin", 5345, 0, 3, None, 6142, 7825)
+TIMING = Timing("instructions", "counting plugin", 5345, 0, 3, None, None, 6142, 7825)
 ROW = BoardRow("qemu_m4", "aot", 39168, 8812, 8584, None, TIMING, Outputs(11, 1, 0))
 BARE = BoardRow("host", "aot", None, None, None, None, None, None)
 
@@ -34,6 +34,17 @@ def test_rows_go_through_json_and_into_the_page(tmp_path: Path) -> None:
     assert "On boards" not in markdown.render(REPORT)
 
 
+def test_a_latency_stands_in_the_page_with_its_conditions(tmp_path: Path) -> None:
+    real = Timing("cycles", "DWT", 640_000, 12, 3, 64_000_000, "2 wait states; -O2", None, None)
+    report = dataclasses.replace(REPORT, boards=(dataclasses.replace(ROW, timing=real),))
+    report.save(tmp_path)
+    assert Report.read(tmp_path) == report
+    page = (tmp_path / "report.md").read_text()
+    assert "| 640,000 cycles: 10.000 ms at 64 MHz (2 wait states; -O2) | 12 in 3 (DWT) |" in page
+    micros = dataclasses.replace(real, unit="nanoseconds", per_inference=2_500_000)
+    assert micros.seconds == 0.0025
+
+
 @pytest.mark.parametrize(
     ("edit", "why"),
     [
@@ -41,6 +52,7 @@ def test_rows_go_through_json_and_into_the_page(tmp_path: Path) -> None:
         (lambda row: row["timing"].update(runs=0), "runs = 0: it must be 1 or more"),
         (lambda row: row["timing"].update(spread=-1), "spread = -1: it must be 0 or more"),
         (lambda row: row["timing"].update(clock_hz=0), "clock_hz = 0: it must be 1 or more"),
+        (lambda row: row["timing"].update(clock_hz=1), "clock_hz and conditions: one is given"),
         (lambda row: row["timing"].update(cycles_lo=None), "one is given without the other"),
         (lambda row: row["timing"].update(cycles_lo=7826), "cycles_lo = 7826: more than 7825"),
         (lambda row: row["timing"].pop("unit"), r"missing key boards\[0\].timing.unit"),

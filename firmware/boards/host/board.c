@@ -25,7 +25,8 @@ void ec_board_ticks_start(void) {
 }
 
 uint32_t ec_board_ticks(void) {
-    return (uint32_t)(now() - start);
+    const uint64_t ticks = now() - start;
+    return ticks > UINT32_MAX ? 0 : (uint32_t)ticks;
 }
 
 int ec_board_read(void) {
