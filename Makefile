@@ -46,7 +46,7 @@ bench: .venv/.ready ## the tables of docs/benchmarks.md
 	@$(PY) -m benchmarks $(ARGS)
 
 clean: ## remove build products (the environment stays)
-	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build firmware/generated firmware/.pio/build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 tools: ## the compilers and the emulator, where they may be installed
 	@scripts/tools.sh

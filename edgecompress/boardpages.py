@@ -26,12 +26,15 @@ _REAL = """\
 
 `edgecompress flash MODEL --board BOARD` builds the firmware through PlatformIO, uploads it, runs it
 and reads the measurement back; `edgecompress doctor --board BOARD` says what this machine lacks for
-it. The board is found by its USB ids; where two of a kind are connected, `--port` says which.
+it. The board is found by its USB ids, before anything is uploaded; where two of a kind are
+connected, `--port` says which.
 
 Ticks are counted with interrupts on, because the line to the computer needs them: what they take is
 part of the figure, and several runs (`edgecompress measure`) show how much it varies. At start the
 counter is held against a loop of known length and against the core's microseconds; where it is not
-what board.toml says, nothing is measured. An inference of more than 2^32 ticks is refused too.
+what board.toml says, nothing is measured. A wrong crystal goes unseen where counter and
+microseconds come from one clock, as on STM32 and Teensy boards. An inference of more than 2^32
+ticks is refused too.
 """
 _EMULATED = """\
 ## Without a board
@@ -89,14 +92,16 @@ def _facts(board: Board) -> list[tuple[str, str]]:
     facts = {
         "connect": board.connect,
         "press": board.press,
+        "note": board.note,
         "USB ids": " or ".join(f"`{one}`" for one in board.running_ids),
         "in the bootloader": board.bootloader and f"`{board.bootloader}`",
+        "upload": board.loader and "also where the board has no port: its loader needs none",
         "memory": board.memory and f"{board.memory} for the program",
         "core clock": _clock(board),
         "memory speed": board.memory_speed,
         "ticks": board.ticks and _SOURCES[board.ticks],
         "machine": board.machine and f"QEMU's {board.machine}",
-        "kernels": f"for {_CORES[board.core]}",
+        "kernels": board.kind != "program" and f"for {_CORES[board.core]}",
         "backends": f"`aot`; `tflm` with {library}the TFLite Micro that `TFLM_DIR` names",
         "PlatformIO": known_as and f"{platform}, board {known_as}",
     }

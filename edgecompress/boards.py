@@ -21,12 +21,16 @@ from edgecompress.vocabulary import Core
 
 Kind: TypeAlias = Literal["program", "emulator", "serial"]
 
-_LINE = re.compile(r'^(\w+) = (?:"[^"]*"|[^\s"#]+)$', re.M)
+_LINE = re.compile(r'^(\w+) = (?:"[^"]*"|0|[1-9]\d*|0x[0-9a-fA-F]+)$', re.M)
 _SCALE = re.compile(r"[1-9]\d*(/[1-9]\d*)?")
+_AREA = r"(0x[0-9a-f]{1,8})\+(0x[0-9a-f]{1,8})"
+_AREAS = re.compile(rf"{_AREA}( {_AREA})*")
 _USB = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}( [0-9a-f]{4}:[0-9a-f]{4})*")
 _SHARED = ("family", "flash_bytes", "ram_bytes")
 _MACHINE = ("compiler", "machine", "flash_origin", "ram_origin", "stack_bytes")
-_PORT = ("clock_hz", "memory_speed", "ticks", "usb", "baud", "connect", "press")
+_PORT = ("ram_at", "clock_hz", "memory_speed", "ticks", "usb", "baud", "connect", "press")
+_PORT_TOO = ("bootloader", "loader", "note")
+"""What a board of kind serial may have beside those of its kind."""
 _WANTED: dict[Kind, tuple[str, ...]] = {
     "program": ("compiler",),
     "emulator": _SHARED + _MACHINE,
@@ -51,10 +55,14 @@ class Board:
     may use of them) and the stack at the start of RAM are in bytes. One tick is `scale` units ("40"
     or "125/4"); `hz` ticks are a second, 0 where ticks say nothing about time.
 
-    A real board counts `ticks` with its core's cycle counter ("dwt") or with microseconds. Its core
-    runs at `clock_hz`, its memories as `memory_speed` says. `usb` are the ids ("2341:805a", blanks
-    between them) that its port may have, `bootloader` those while it waits for an upload, where
-    they are others; `baud` is the speed of a UART. `connect` and `press` tell a person what to do.
+    The RAM of a real board that `ram_bytes` speaks of lies at `ram_at` ("0x20000000+0x40000":
+    address and bytes, blanks between several); of two addresses of the same RAM, only the one at
+    which the core's linker script accounts for all of it. The board counts `ticks` with its core's
+    cycle counter ("dwt") or with microseconds. Its core runs at `clock_hz`, its memories as
+    `memory_speed` says. `usb` are the ids ("2341:805a", blanks between them) that its port may
+    have, `bootloader` those that it has while it waits for an upload, where they are others and it
+    has a port then; `loader` is "usb" where an upload needs no port at all. `baud` is the speed of
+    a UART. `connect` and `press` tell a person what to do, `note` what else there is to know.
     """
 
     id: str
@@ -73,14 +81,17 @@ class Board:
     ram_origin: int | None = None
     ram_bytes: int | None = None
     stack_bytes: int | None = None
+    ram_at: str | None = None
     clock_hz: int | None = None
     memory_speed: str | None = None
     ticks: Literal["dwt", "micros"] | None = None
     usb: str | None = None
     bootloader: str | None = None
+    loader: Literal["usb"] | None = None
     baud: int | None = None
     connect: str | None = None
     press: str | None = None
+    note: str | None = None
 
     def __post_init__(self) -> None:
         if not _SCALE.fullmatch(self.scale):
@@ -92,7 +103,8 @@ class Board:
             if (getattr(self, key) not in (None, "")) != (key in wanted):
                 what = "missing" if key in wanted else "not for"
                 raise ConfigError(f"{key}: {what} a board of kind {self.kind}")
-        for key, needed in (("flags", self.compiler), ("bootloader", self.usb)):
+        needs = [("flags", self.compiler), *((key, self.usb) for key in _PORT_TOO)]
+        for key, needed in needs:
             if getattr(self, key) and not needed:
                 raise ConfigError(f"{key}: not for a board of kind {self.kind}")
         for key in _POSITIVE:
@@ -104,8 +116,16 @@ class Board:
         for key, ids in (("usb", self.usb), ("bootloader", self.bootloader)):
             if ids is not None and not _USB.fullmatch(ids):
                 raise ConfigError(f"{key} = {ids!r}: write ids as 2341:805a, blanks between them")
+        if self.ram_at is not None:
+            self._check_ram(self.ram_at)
         if self.ticks is not None:
             self._check_ticks(self.ticks)
+
+    def _check_ram(self, places: str) -> None:
+        if not _AREAS.fullmatch(places):
+            raise ConfigError(f"ram_at = {places!r}: write 0x20000000+0x40000, blanks between them")
+        if sum(map(len, self.ram)) < (self.ram_bytes or 0):
+            raise ConfigError(f"ram_at = {places!r}: less than ram_bytes = {self.ram_bytes}")
 
     def _check_ticks(self, source: str) -> None:
         tick = {"unit": _TICKS[source][0], "scale": _TICKS[source][1]}
@@ -113,6 +133,13 @@ class Board:
         for key, value in tick.items():
             if (found := str(getattr(self, key))) != value:
                 raise ConfigError(f"{key} = {found}: with ticks = {source!r} it is {value}")
+
+    @property
+    def ram(self) -> tuple[range, ...]:
+        """The addresses of `ram_at`; none for a board that is not real."""
+        areas = re.findall(_AREA, self.ram_at or "")
+        starts = ((int(start, 16), int(size, 16)) for start, size in areas)
+        return tuple(range(start, start + size) for start, size in starts)
 
     @property
     def running_ids(self) -> tuple[str, ...]:

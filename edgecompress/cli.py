@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from edgecompress.results import Run
 
 BUG, INTERRUPTED = 70, 130
+ENDS = (signal.SIGTERM, signal.SIGHUP)
+"""What ends a command as Ctrl-C does: nothing that it started is left."""
 Command: TypeAlias = Callable[[argparse.Namespace, "Terminal"], None]
 
 
@@ -152,9 +154,11 @@ def measure(args: argparse.Namespace, terminal: Terminal) -> None:
 
 def _model(args: argparse.Namespace, terminal: Terminal) -> tuple[Artifact, Path]:
     """The compressed model and its run directory; what the board lacks here is told first."""
-    from edgecompress import boards, firmware
+    from edgecompress import boards, firmware, running
 
-    firmware.need(boards.load(args.board))
+    board = boards.load(args.board)
+    running.check_port(board, getattr(args, "port", None))
+    firmware.need(board)
     artifact, folder = _compressed(args.model, terminal)
     return artifact, args.out or folder
 
@@ -521,7 +525,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see the top of this module)."""
     args = parser().parse_args(argv)
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    earlier = {each: signal.signal(each, signal.default_int_handler) for each in ENDS}
     try:
         with streams(args.verbose, talk=not getattr(args, "json", False)) as terminal:
             args.run(args, terminal)
@@ -536,7 +540,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"a bug: {type(error).__name__}: {error}; run again with -v, report it", BUG)
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for each, handler in earlier.items():
+            signal.signal(each, handler)
     return 0
 
 

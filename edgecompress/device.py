@@ -360,7 +360,7 @@ class _Collected:
         if timed is not None and timed.ticks == 0:
             raise self._wrong(
                 "an inference took 0 ticks; its timer does not run, or the model is shorter than"
-                f" one tick of {self._hello.scale} {self._hello.unit}"
+                f" one tick of {self._hello.scale} {self._hello.unit}, or takes 2^32 ticks or more"
             )
         ops = tuple(self._ops[turn] for turn in sorted(self._ops))
         if self._profile and {one.op for one in ops} != set(range(self._hello.ops)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -45,11 +47,13 @@ def arduino(
     example sketch; the library's name, and how many files it has.
 
     The same model and settings give the same bytes. `core` and `optimize` are as in `aot.schedule`:
-    on any core the C gives the same outputs. Raises ConfigError for a name that is no .zip, and the
-    errors of `deployment.sources`.
+    on any core the C gives the same outputs. Raises ConfigError for a name that is no .zip or the
+    name of a folder, and the errors of `deployment.sources`.
     """
     if file.suffix.lower() != ".zip":
         raise ConfigError(f"{file}: an Arduino library is a .zip; give a name such as my_model.zip")
+    if file.is_dir():
+        raise ConfigError(f"{file}: it is a folder; give the name of a new .zip")
     sources = _needed(deployment.sources(artifact, core=core, optimize=optimize))
     library = f"edgecompress_{cgen.identifier(artifact.name)}"[: _LONGEST - len(_EXAMPLE)]
     example = f"{library}{_EXAMPLE}"
@@ -78,7 +82,8 @@ def project(
 
     An earlier export in `folder` is replaced, but for what PlatformIO keeps there. `core` is the
     board's unless given; kernels for a core run on all others too. Raises ConfigError for an
-    unknown board and for a folder with anything else in it, and the errors of `deployment.sources`.
+    unknown board and for a folder with anything else in it, be it a file of the earlier export that
+    was changed, and the errors of `deployment.sources`.
     """
     target = boards.load(board)
     folder = folder.resolve()
@@ -95,6 +100,10 @@ def project(
         "library": _TFLITE_MICRO if backend == tflm.NAME else "",
     }
     mark = {"name": artifact.name, "sha256": artifact.sha256, "backend": backend, "board": board}
+    tools = Path(_KEPT, "core")
+    again = (folder / _KEPT).is_dir()
+    if again:
+        platformio.provide_scons(home, folder / tools)
 
     def fill(fresh: Path) -> None:
         for name in (*_SHARED, *families):
@@ -103,29 +112,63 @@ def project(
         texts = {
             platformio.CONFIG: _config(home, board, backend),
             _README: _filled(_README, words),
-            MARK: json.dumps({"edgecompress": __version__, **mark}, indent=1) + "\n",
             **{f"generated/{path}": text for path, text in sources.items()},
         }
         for path, text in texts.items():
             (fresh / path).parent.mkdir(exist_ok=True)
             (fresh / path).write_text(text, encoding="utf-8")
-        if (folder / _KEPT).is_dir():
-            (folder / _KEPT).rename(fresh / _KEPT)
+        files = {path: _sha(fresh / path) for path in _files(fresh)}
+        about = {"edgecompress": __version__, **mark, "files": files}
+        (fresh / MARK).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        if not again:
+            platformio.provide_scons(home, fresh / tools)
 
-    write_folder(folder, fill)
+    write_folder(folder, fill, kept=_KEPT)
 
 
 def _check(folder: Path) -> None:
-    """Raise ConfigError unless a project may be written to `folder`."""
+    """Raise ConfigError unless a project may be written to `folder`, and no work is lost by it."""
     if folder.is_dir():
-        if (folder / MARK).is_file() or not any(folder.iterdir()):
+        if not any(folder.iterdir()):
             return
         why = "it is not empty, and no earlier export"
+        if (folder / MARK).is_file():
+            why = _yours(folder)
     elif folder.exists():
         why = "it is a file"
     else:
         return
-    raise ConfigError(f"{folder}: {why}; give the name of a new folder")
+    if why:
+        raise ConfigError(f"{folder}: {why}; give the name of a new folder")
+
+
+def _yours(folder: Path) -> str:
+    """What an earlier export in `folder` would lose if it was replaced; empty: nothing."""
+    try:
+        files = dict(json.loads((folder / MARK).read_text(encoding="utf-8"))["files"])
+    except (KeyError, TypeError, ValueError):
+        return f"{MARK} in it does not list the files of an export"
+    for path in _files(folder):
+        if path != MARK and (path not in files or _sha(folder / path) != files[path]):
+            how = "was changed since" if path in files else "is no part of"
+            return f"{path} {how} the earlier export in it"
+    return ""
+
+
+def _files(folder: Path) -> list[str]:
+    """All files below `folder` but those in PlatformIO's own folder, sorted; a link is a file."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        here = Path(root).relative_to(folder)
+        folders[:] = [name for name in folders if here / name != Path(_KEPT)]
+        links = [name for name in folders if Path(root, name).is_symlink()]
+        found += [(here / name).as_posix() for name in (*files, *links)]
+    return sorted(found)
+
+
+def _sha(file: Path) -> str | None:
+    """The SHA-256 of a file; None for a link, which no export has."""
+    return None if file.is_symlink() else hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _needed(sources: Mapping[str, str]) -> dict[str, str]:

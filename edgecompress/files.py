@@ -43,16 +43,23 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_folder(path: Path, write: Callable[[Path], None]) -> None:
+def write_folder(path: Path, write: Callable[[Path], None], *, kept: str | None = None) -> None:
     """Let `write` fill a temporary folder beside `path`, then rename it to `path`.
 
-    When `write` fails, an earlier folder at `path` stays as it was.
+    What is called `kept` in an earlier folder at `path` moves into the new one, which must not have
+    it. When anything fails the earlier folder stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
         fresh, old = Path(temporary) / "new", Path(temporary) / "old"
         fresh.mkdir()
         write(fresh)
-        if path.is_dir():
-            path.rename(old)
-        fresh.rename(path)
+        with contextlib.ExitStack() as undo:
+            if path.is_dir():
+                path.rename(old)
+                undo.callback(old.rename, path)
+            fresh.rename(path)
+            undo.callback(path.rename, fresh)
+            if kept is not None and (old / kept).exists():
+                (old / kept).rename(path / kept)
+            undo.pop_all()

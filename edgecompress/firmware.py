@@ -10,6 +10,7 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,9 @@ FETCHING = 3600.0
 """Seconds that the first build for a board may take, which fetches its compiler and framework."""
 
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
+_BACKWARDS = re.compile(r"cannot move location counter backwards \(from (\w+) to (\w+)\)")
+_NO_STACK = re.compile(r"heap region overflowed into stack|region RAM overflowed")
+"""Where a linker script gives the heap all RAM up to the stack, it says so in one of these ways."""
 _COMPILING = re.compile(r"^(Compiling|Archiving|Linking) ")
 _MODEL, _EMPTY = "model", "empty"
 """The two images that a build makes and the folders it makes them in; firmware/ has the model that
@@ -86,7 +90,7 @@ class Image:
         lines = [
             *(("flash", part, getattr(found, part)) for part in footprint.FLASH),
             ("flash", "all", found.flash),
-            *(("RAM", part, getattr(found, part)) for part in footprint.RAM),
+            *(("RAM", part, size) for part in footprint.RAM if (size := getattr(found, part))),
             ("RAM", "all, without the stack", found.ram),
             ("RAM", "stack", found.stack),
         ]
@@ -220,6 +224,8 @@ def _compile(
             done += 1
             progress("building", done, done + 1)
 
+    running: list[subprocess.Popen[str]] = []
+
     def one(which: str) -> str:
         sources = work / which / "sources"
         sources.mkdir(parents=True)
@@ -234,14 +240,28 @@ def _compile(
             **(library if which == _MODEL else {}),
         }
         limit = FETCHING if board.kind == "serial" else TIMEOUT
-        return platformio.run(home, board.id, settings=settings, timeout=limit, heard=heard)
+        return platformio.run(
+            home,
+            board.id,
+            settings=settings,
+            timeout=limit,
+            started=running.append,
+            heard=heard,
+        )
 
+    platformio.prepare(home)
+    # PlatformIO fetches packages for one environment at a time.
+    width = 1 if board.kind == "serial" else len(images)
     try:
-        if board.kind == "serial":  # PlatformIO fetches packages for one environment at a time
-            logs = [one(which) for which in images]
-        else:
-            with ThreadPoolExecutor(len(images)) as pool:
-                logs = list(pool.map(one, images))
+        with ThreadPoolExecutor(width) as pool:
+            builds = [pool.submit(one, which) for which in images]
+            try:
+                logs = [build.result() for build in builds]
+            except BaseException:  # one that failed, or an interrupt: none goes on
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in running:
+                    platformio.end(process)
+                raise
     except platformio.Failed as failed:
         raise _failure(image, work, failed) from None
     progress("building", done, done)
@@ -255,16 +275,20 @@ def _made(work: Path, board: Board, which: str) -> Path:
 
 def _footprint(work: Path, board: Board, which: str) -> Footprint:
     made = _made(work, board, which)
-    return footprint.read(made / ELF, made / MAP)
+    return footprint.read(made / ELF, made / MAP, board.ram)
 
 
 def _failure(image: Image, work: Path, failed: platformio.Failed) -> ToolError | DeviceError:
     """The error that the user gets to see: what does not fit, where that is the reason."""
     board, made = image.board, _made(work, image.board, _MODEL)
     over = {region: int(size) for region, size in _OVERFLOW.findall(failed.log)}
+    for end, limit in _BACKWARDS.findall(failed.log):
+        over["RAM"] = int(end, 16) - int(limit, 16)
     if over:
         much = " and ".join(f"{region} by {size:,} bytes" for region, size in over.items())
         return _too_large(image, f"it is larger than {much} ({board.memory})", made / MAP)
+    if _NO_STACK.search(failed.log):
+        return _too_large(image, f"it leaves no RAM for the stack ({board.memory})", made / MAP)
     if (made / ELF).is_file() and (made / MAP).is_file():  # linked, then refused by PlatformIO
         try:
             _fit(dataclasses.replace(image, footprint=_footprint(work, board, _MODEL)))

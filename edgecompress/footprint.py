@@ -1,15 +1,17 @@
 """What a firmware image takes of flash and RAM, and for what.
 
-The totals come from the ELF's sections by their flags (as `size` counts them: ALLOC, WRITE,
-NOBITS), the parts from the linker's map: input sections, whose names carry the symbols, because the
-build gives every function and every object a section of its own.
+The totals come from the ELF's sections: by their flags (as `size` counts them: ALLOC, WRITE,
+NOBITS), or by their addresses where the board says which are RAM, because the cores of real boards
+reserve address space, run code from RAM and use RAM that the program has no part of. The parts come
+from the linker's map: input sections, whose names carry the symbols, because the build gives every
+function and every object a section of its own.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +19,15 @@ from typing import NamedTuple
 from edgecompress.errors import ToolError
 
 FLASH = ("weights", "constants", "kernels", "runtime", "data")
-RAM = ("data", "arena", "bss")
+RAM = ("data", "copied", "arena", "bss")
 """The fields of a Footprint that lie in flash and in RAM, the stack apart."""
 
 _MAP = "\nLinker script and memory map\n"
 _OUTPUT = re.compile(r"^([._a-zA-Z]\S*)(?:\s|$)")
 _INPUT = re.compile(r"^ ([._a-zA-Z]\S*)\s+0x[0-9a-f]+\s+0x([0-9a-f]+) (\S.*)$")
-_LOADED = (".text", ".data", ".bss", ".rodata", ".stack", ".noinit")
+_LOADED = (".text", ".data", ".bss", ".rodata", ".stack", ".noinit", ".flash.", ".iram0", ".dram0")
+_RESERVED = re.compile(r"\.heap|\.stack.|\._user_heap_stack$")
+"""Sections that only keep RAM free for heap and stack, often all that there is."""
 _WEIGHTS = re.compile(r"^\.rodata\.w_|_model_data$")
 _TFLM = re.compile(r"\blib[^/]*tensorflow[^/]*\.a\(", re.IGNORECASE)
 """An object of TFLite Micro: libtensorflow-microlite.a, or a library of PlatformIO's registry."""
@@ -32,14 +36,16 @@ _NAME_ALONE = re.compile(r"^ [._a-zA-Z]\S*$")
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one image, each counted once but `data`, which lies in flash and in RAM.
+    """Bytes of one image, each counted once but those that lie in flash and in RAM.
 
     `weights` are the model's weights, `constants` its other constant data (biases, multipliers,
     parameters of its operators, names, tables), `kernels` its code; `runtime` is
     application, board, start-up and C library, and the padding between all of these. `data` is
-    initialised RAM; `arena` the model's, `bss` the other zeroed RAM; `stack` what is set aside.
-    Under TFLite Micro `weights` is the whole `.tflite`, which cannot be taken apart, and the
-    library is there for the model alone: its code counts as `kernels`, its data as `constants`.
+    initialised RAM, which lies in flash too; `copied` is how much of the code and the constants
+    above the core copies to RAM at its start; `arena` is the model's, `bss` the other RAM that is
+    not in flash; `stack` is what a section .stack sets aside. Under TFLite Micro `weights` is the
+    whole `.tflite`, which cannot be taken apart, and the library is there for the model alone: its
+    code counts as `kernels`, its data as `constants`.
     """
 
     weights: int
@@ -50,6 +56,7 @@ class Footprint:
     arena: int
     bss: int
     stack: int
+    copied: int = 0
 
     @property
     def flash(self) -> int:
@@ -58,7 +65,7 @@ class Footprint:
 
     @property
     def ram(self) -> int:
-        """Data and bss, as `size` counts them, without the stack."""
+        """Data, what is copied, and bss, without the stack."""
         return sum(getattr(self, part) for part in RAM)
 
 
@@ -71,21 +78,39 @@ class Piece(NamedTuple):
     file: str
 
 
-def read(elf: Path, map_file: Path) -> Footprint:
+class Section(NamedTuple):
+    """A section that takes memory: text, data, bss or stack, its bytes, whether it lies in RAM."""
+
+    kind: str
+    size: int
+    in_ram: bool
+
+
+def read(elf: Path, map_file: Path, ram: Sequence[range] = ()) -> Footprint:
     """The footprint of `elf`, which was linked with the map `map_file`.
 
+    `ram` are the addresses of the RAM that counts: what is loaded there lies in flash too, other
+    sections that are not loaded take nothing. Where `ram` is empty the sections' flags decide.
     Object files of the model are those in a folder called generated and of TFLite Micro. Raises
     ToolError for a file that is no ELF, and for a map that does not belong to it or does not show
     the model's objects.
     """
-    sections = _sections(elf)
+    sections = _sections(elf, ram)
     totals: Counter[str] = Counter()
-    for kind, size in sections.values():
-        totals[kind] += size
+    for section in sections.values():
+        totals[section.kind] += section.size
+    copied = sum(one.size for one in sections.values() if one.kind == "text" and one.in_ram)
     parts: Counter[str] = Counter()
     for piece in pieces(map_file.read_text(encoding="utf-8", errors="replace")):
-        if piece.output in sections:
-            parts[_part(sections[piece.output][0], piece)] += piece.size
+        if piece.output not in sections:
+            continue
+        kind = sections[piece.output].kind
+        part = _part(kind, piece)
+        parts[part] += piece.size
+        if kind == "data" and part != "data":  # the core keeps constants among the data
+            totals["data"] -= piece.size
+            totals["text"] += piece.size
+            copied += piece.size
     model = parts["weights"] + parts["constants"] + parts["kernels"]
     if not parts["kernels"]:
         raise ToolError(
@@ -104,6 +129,7 @@ def read(elf: Path, map_file: Path) -> Footprint:
         arena=parts["arena"],
         bss=bss,
         stack=totals["stack"],
+        copied=copied,
     )
 
 
@@ -132,8 +158,8 @@ def sections(map_file: Path) -> Counter[str]:
     return found
 
 
-def _sections(elf: Path) -> dict[str, tuple[str, int]]:
-    """(text, data, bss or stack, bytes) of each section that takes memory of the device."""
+def _sections(elf: Path, ram: Sequence[range]) -> dict[str, Section]:
+    """The sections that take memory of the device, by name."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.constants import SH_FLAGS
     from elftools.elf.elffile import ELFFile
@@ -142,16 +168,21 @@ def _sections(elf: Path) -> dict[str, tuple[str, int]]:
     try:
         with elf.open("rb") as stream:
             for section in ELFFile(stream).iter_sections():
-                flags = section["sh_flags"]
+                name, flags = str(section.name), section["sh_flags"]
                 if not flags & SH_FLAGS.SHF_ALLOC:
                     continue
-                if not flags & SH_FLAGS.SHF_WRITE or flags & SH_FLAGS.SHF_EXECINSTR:
+                loaded = section["sh_type"] != "SHT_NOBITS"
+                inside = any(section["sh_addr"] in one for one in ram)
+                if ram and not loaded and (not inside or _RESERVED.match(name)):
+                    continue
+                fixed = not flags & SH_FLAGS.SHF_WRITE or flags & SH_FLAGS.SHF_EXECINSTR
+                if (ram and not inside) or (fixed and (loaded or not ram)):
                     kind = "text"
-                elif section["sh_type"] != "SHT_NOBITS":
+                elif loaded:
                     kind = "data"
                 else:
-                    kind = "stack" if section.name == ".stack" else "bss"
-                found[str(section.name)] = kind, int(section["sh_size"])
+                    kind = "stack" if name == ".stack" else "bss"
+                found[name] = Section(kind, int(section["sh_size"]), inside)
     except ELFError as error:
         raise ToolError(f"{elf}: no ELF file: {error}") from None
     return found
@@ -161,10 +192,10 @@ def _part(kind: str, piece: Piece) -> str:
     """The part of a Footprint that a piece in a section of `kind` belongs to."""
     if kind == "bss":
         return "arena" if piece.name.endswith(".ec_arena") else "other"
-    if kind != "text":
+    if kind == "stack":
         return kind
     if Path(piece.file).parent.name != "generated" and not _TFLM.search(piece.file):
-        return "runtime"
+        return "runtime" if kind == "text" else kind
     if not piece.name.startswith(".rodata"):
-        return "kernels"
+        return "kernels" if kind == "text" else kind
     return "weights" if _WEIGHTS.search(piece.name) else "constants"

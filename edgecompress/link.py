@@ -78,8 +78,9 @@ def identify(port: str) -> Usb | None:
 class Port:
     """An open port: `send` bytes to the board, `receive` lines from it."""
 
-    def __init__(self, path: str, board: str, baud: int, timeout: float) -> None:
+    def __init__(self, path: str, board: str, baud: int, timeout: float, returns: bool) -> None:
         self.timeout = timeout
+        self._returns = returns
         self._name = board
         self._baud = baud
         self._path = path
@@ -138,6 +139,8 @@ class Port:
 
     def _lose(self, cause: Exception) -> None:
         self.close()
+        if not self._returns:
+            raise DeviceError(f"{self.board}: it is gone ({cause})") from cause
         self._serial, self._cause = None, cause
         self._lost = time.monotonic()
         self._lines.clear()
@@ -172,13 +175,17 @@ class Port:
 
 
 @contextlib.contextmanager
-def connect(port: str, *, board: str, baud: int, timeout: float) -> Iterator[Port]:
+def connect(
+    port: str, *, board: str, baud: int, timeout: float, returns: bool = True
+) -> Iterator[Port]:
     """The open port with the path `port`, for this program alone; it is closed with the block.
 
     `board` is named in messages, `timeout` is the longest wait for an answer in seconds. What the
-    board sent before is forgotten. Raises DeviceError where the port cannot be opened.
+    board sent before is forgotten. `returns`: a board that goes away may come back, which an
+    emulated one does not: the next pseudo-terminal of its name is somebody else's. Raises
+    DeviceError where the port cannot be opened.
     """
-    opened = Port(port, board, baud, timeout)
+    opened = Port(port, board, baud, timeout, returns)
     try:
         yield opened
     finally:

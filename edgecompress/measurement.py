@@ -162,8 +162,7 @@ def _start(
     image: Image, *, flash: bool, port: str | None, timeout: float, progress: Progress
 ) -> Start:
     kind = image.board.kind
-    if port is not None and kind != "serial":
-        raise ConfigError(f"--port {port}: {image.board.id} is on no serial port of this computer")
+    running.check_port(image.board, port)
     if kind == "program" or (kind == "emulator" and not flash):
         return functools.partial(running.child, image, timeout=timeout)
     return functools.partial(running.flashed, image, port=port, timeout=timeout, progress=progress)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from configparser import ConfigParser
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,10 +37,12 @@ _QUIET = {
     "PLATFORMIO_NO_ANSI": "true",
     "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
 }
-_DROPPED = frozenset({"SCONSFLAGS", "PLATFORMIO_BUILD_FLAGS", "PLATFORMIO_SRC_BUILD_FLAGS"})
-"""What the user may have set for other projects."""
+_OTHERS = re.compile("PLATFORMIO_(?!SETTING_|AUTH_TOKEN)|SCONSFLAGS$|EC_(IMAGE|EMULATOR|TFLM)_?")
+"""What the user may have set for other projects, or a run of ours left."""
 _HERE = ("symlink://", "file://")
-_SHIM = "import sys\nfrom SCons.Script import main\nsys.exit(main())\n"
+_START = "import sys\nfrom SCons.Script import main\nsys.exit(main())\n"
+_LEFT_OUT = ("__pycache__", "docbook")
+"""Of SCons: what is made anew, and style sheets for books, which are most of its bytes."""
 
 
 def packages(firmware: Path) -> Path:
@@ -54,6 +58,24 @@ def packages(firmware: Path) -> Path:
     return cache / "edgecompress" / hashlib.sha256(str(home).encode()).hexdigest()[:12]
 
 
+def prepare(firmware: Path) -> Path:
+    """The folder of PlatformIO's project for `firmware`, with what it needs beside it.
+
+    PlatformIO wants to write there: for an installed edgecompress it is a folder of links. Raises
+    OSError where the user's cache cannot be written to.
+    """
+    provide_scons(firmware)
+    home, source = packages(firmware), firmware.resolve()
+    if home.is_relative_to(source):
+        return firmware
+    project = home / "project"
+    project.mkdir(exist_ok=True)
+    for entry in source.iterdir():
+        with contextlib.suppress(FileExistsError):
+            (project / entry.name).symlink_to(entry)
+    return project
+
+
 def run(
     firmware: Path,
     environment: str,
@@ -61,19 +83,20 @@ def run(
     targets: tuple[str, ...] = (),
     settings: Mapping[str, str],
     timeout: float,
+    started: Callable[[subprocess.Popen[str]], None] = lambda process: None,
     heard: Callable[[str], None] = lambda line: None,
 ) -> str:
     """`pio run` for one environment of `firmware`; what it said.
 
     `settings` are variables of the environment (PLATFORMIO_SRC_DIR), `timeout` is in seconds, and
-    `heard` gets every line as it comes. Raises ToolError where it is not done in time, `Failed`
-    where it ends with a status other than 0.
+    `started` gets the process, which may be given to `end`, and `heard` every line as it comes.
+    Raises ToolError where it is not done in time, `Failed` where it ends with a status other than
+    0.
     """
-    home = packages(firmware)
-    provide_scons(firmware)
-    command = [sys.executable, "-m", "platformio", "run", "-d", str(firmware), "-e", environment]
+    home, project = packages(firmware), prepare(firmware)
+    command = [sys.executable, "-m", "platformio", "run", "-d", str(project), "-e", environment]
     command += [part for target in targets for part in ("-t", target)]
-    variables = {key: text for key, text in os.environ.items() if key not in _DROPPED}
+    variables = {key: text for key, text in os.environ.items() if not _OTHERS.match(key)}
     variables |= {**_QUIET, "PLATFORMIO_CORE_DIR": str(home), **settings}
     said: list[str] = []
     with subprocess.Popen(
@@ -86,11 +109,12 @@ def run(
         errors="replace",
         start_new_session=True,
     ) as process:
+        started(process)
         late = threading.Event()
 
         def stop() -> None:
             late.set()
-            _kill(process)
+            end(process)
 
         watch = threading.Timer(timeout, stop)
         watch.start()
@@ -100,7 +124,7 @@ def run(
                 said.append(line)
                 heard(line.rstrip())
         except BaseException:
-            _kill(process)
+            end(process)
             raise
         finally:
             watch.cancel()
@@ -226,18 +250,26 @@ def option(firmware: Path, environment: str, key: str) -> str | None:
     return config[section][key] if section in config else None
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str]) -> None:
     """End PlatformIO and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 9)
 
 
-def provide_scons(firmware: Path) -> None:
-    """Give PlatformIO the SCons of this Python environment for its package `tool-scons`."""
-    folder = packages(firmware) / "packages" / "tool-scons"
-    mark = f"platformio {version('platformio')}, scons {version('scons')}\n"
+def provide_scons(firmware: Path, home: Path | None = None) -> None:
+    """Give PlatformIO the SCons of this Python environment, copied, as its package `tool-scons`.
+
+    `home` is the folder in which it looks for packages: by default the one for `firmware`. The
+    package needs nothing else of this environment.
+    """
+    folder = (home or packages(firmware)) / "packages" / "tool-scons"
+    mark = f"platformio {version('platformio')}, a copy of scons {version('scons')}\n"
     keep = folder / ".piokeep"
-    if keep.is_file() and keep.read_text(encoding="utf-8") == mark:
+
+    def there() -> bool:
+        return keep.is_file() and keep.read_text(encoding="utf-8") == mark
+
+    if there():
         return
     from platformio.dependencies import get_core_dependencies
 
@@ -247,11 +279,17 @@ def provide_scons(firmware: Path) -> None:
     spec = {**origin, "requirements": None, "uri": None}
 
     def fill(fresh: Path) -> None:
-        (fresh / "scons.py").write_text(_SHIM, encoding="utf-8")
+        (source,) = import_module("SCons").__path__
+        shutil.copytree(source, fresh / "SCons", ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        (fresh / "scons.py").write_text(_START, encoding="utf-8")
         (fresh / "package.json").write_text(
-            json.dumps({**about, "description": "SCons of the Python environment", "system": "*"})
+            json.dumps({**about, "description": "SCons, from PyPI", "system": "*"})
         )
         (fresh / ".piopm").write_text(json.dumps({"type": "tool", **about, "spec": spec}))
         (fresh / ".piokeep").write_text(mark, encoding="utf-8")
 
-    write_folder(folder, fill)
+    try:
+        write_folder(folder, fill)
+    except OSError:  # another process may have done the same at the same time
+        if not there():
+            raise

@@ -189,11 +189,13 @@ def parse(line: bytes) -> Message | None:
     return make(*values)
 
 
-def failure(fail: Fail, *, board: str) -> DeviceError:
-    """The error that `fail` of `board` amounts to."""
+def failure(fail: Fail, *, board: str) -> DeviceError | MeasurementError:
+    """The error that `fail` of `board` amounts to; a MeasurementError for a counter of ticks that
+    cannot be trusted."""
     text = f"{board}: the board reports a failure: phase {fail.where}, code {fail.code}"
     meaning = _FAILURES.get((fail.where, fail.code)) or _FAILURES.get((fail.where, None))
-    return DeviceError(f"{text} ({meaning})" if meaning else text)
+    kind = MeasurementError if fail.where == "board" else DeviceError
+    return kind(f"{text} ({meaning})" if meaning else text)
 
 
 def _bad(line: bytes, why: str) -> MeasurementError:

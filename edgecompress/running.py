@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecompress import emulator, link, platformio
+from edgecompress import boards, emulator, link, platformio
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
 from edgecompress.device import Link
@@ -59,17 +59,12 @@ def flashed(
 ) -> Iterator[Link]:
     """The image on its board, put there by PlatformIO, and the serial line to it.
 
-    `port` is where the board is (None: found by its USB ids); an emulated board makes its own, and
-    takes QEMU's further `options`. Raises ConfigError for a port where there is none to choose,
-    ToolError where PlatformIO fails, DeviceError where the board is not there.
+    `port` is where a real board is (None: found by its USB ids); an emulated board makes its own,
+    and takes QEMU's further `options`. Raises ToolError where PlatformIO fails, DeviceError where
+    the board is not there, or cannot be told from another.
     """
     board = image.board
-    if board.kind != "serial" and port is not None:
-        raise ConfigError(f"--port {port}: {board.id} is on no serial port of this computer")
-    with (
-        tempfile.TemporaryDirectory(prefix="edgecompress-") as name,
-        contextlib.ExitStack() as stack,
-    ):
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
         work = Path(name)
         settings = {
             "EC_IMAGE": str(image.elf.parent.resolve()),
@@ -77,31 +72,79 @@ def flashed(
             "PLATFORMIO_WORKSPACE_DIR": str(work),
         }
         if board.kind == "emulator":
+            settings["EC_EMULATOR_OPTIONS"] = json.dumps([*options])
             terminal = work / f"{board.id}.port"
-            stack.callback(_stop, terminal)
-            _upload(board, {**settings, "EC_EMULATOR_OPTIONS": json.dumps([*options])}, progress)
-            line = link.connect(str(terminal), board=board.id, baud=_BAUD, timeout=timeout)
-            yield stack.enter_context(line)
-            _ended(board, terminal)
+            with _emulated(board, terminal, settings, timeout, progress) as line:
+                yield line
         else:
-            before = _place(board, port)
-            if before is not None:
-                settings["PLATFORMIO_UPLOAD_PORT"] = before
-            usb = None if before is None else link.identify(before)
-            _upload(board, settings, progress)
-            after = link.find(
-                board=board.id,
-                usb=board.running_ids,
-                port=port if usb is None else None,
-                serial_number=None if usb is None else usb.number,
-                wait=APPEAR,
-            )
-            baud = board.baud or _BAUD
-            line = link.connect(after, board=board.id, baud=baud, timeout=timeout)
-            yield stack.enter_context(line)
+            with _plugged_in(board, port, settings, timeout, progress) as line:
+                yield line
+
+
+def check_port(board: Board, port: str | None) -> None:
+    """Raise ConfigError for a port where the board has none, DeviceError where it is not there."""
+    if port is None:
+        return
+    if board.kind != "serial":
+        raise ConfigError(f"--port {port}: {board.id} is on no serial port of this computer")
+    link.find(board=board.id, usb=board.usb_ids, port=port, wait=0)
+
+
+@contextlib.contextmanager
+def _emulated(
+    board: Board, terminal: Path, settings: dict[str, str], timeout: float, progress: Progress
+) -> Iterator[Link]:
+    try:
+        _upload(board, settings, progress)
+        path = str(terminal)
+        with link.connect(path, board=board.id, baud=_BAUD, timeout=timeout, returns=False) as line:
+            try:
+                yield line
+            except DeviceError as error:
+                raise DeviceError(f"{error}{_said(terminal)}") from error
+            _ended(board, terminal)
+    finally:
+        _stop(terminal)
+
+
+@contextlib.contextmanager
+def _plugged_in(
+    board: Board,
+    port: str | None,
+    settings: dict[str, str],
+    timeout: float,
+    progress: Progress,
+) -> Iterator[Link]:
+    before = _place(board, port)
+    usb = None if before is None else link.identify(before)
+    alone = usb is not None and len(link.ports(board.usb_ids, usb.number)) == 1
+    if before is not None:
+        settings["PLATFORMIO_UPLOAD_PORT"] = before
+    _upload(board, settings, progress)
+    if port is not None and not alone:
+        after = link.find(board=board.id, usb=(), port=port, wait=APPEAR)
+    else:
+        known = usb is not None and usb.id in board.running_ids
+        after = link.find(
+            board=board.id,
+            usb=board.running_ids,
+            port=None,
+            serial_number=usb.number if usb is not None and known else None,
+            wait=APPEAR,
+        )
+    baud = board.baud or _BAUD
+    with link.connect(after, board=board.id, baud=baud, timeout=timeout) as line:
+        yield line
 
 
 def _upload(board: Board, settings: dict[str, str], progress: Progress) -> None:
+    lines = 0
+
+    def heard(line: str) -> None:
+        nonlocal lines
+        lines += 1
+        progress("uploading", lines, lines + 1)
+
     progress("uploading", 0, 1)
     platformio.run(
         firmware_folder(),
@@ -109,16 +152,36 @@ def _upload(board: Board, settings: dict[str, str], progress: Progress) -> None:
         targets=("nobuild", "upload"),
         settings=settings,
         timeout=UPLOAD,
+        heard=heard,
     )
-    progress("uploading", 1, 1)
+    progress("uploading", lines, lines)
 
 
 def _place(board: Board, port: str | None) -> str | None:
-    """The port that the board is on before the upload; None where only PlatformIO may find it:
-    in its bootloader, some boards are no serial port."""
-    if port is None and not link.ports(board.usb_ids):
+    """The port that the board is on before the upload, None where its loader needs none.
+
+    It has to be there: PlatformIO by itself would take any other board for it.
+    """
+    if port is None and board.loader == "usb" and not link.ports(board.usb_ids):
         return None
-    return link.find(board=board.id, usb=board.usb_ids, port=port, wait=0)
+    found = link.find(board=board.id, usb=board.usb_ids, port=port, wait=0)
+    usb = link.identify(found)
+    others = () if usb is None or usb.id in board.usb_ids else _boards_of(usb.id)
+    if others:
+        raise DeviceError(f"{board.id}: on {found} is another board: {' or '.join(others)}")
+    means = platformio.option(firmware_folder(), board.id, "upload_protocol")
+    same = link.ports(board.usb_ids)
+    if means is not None and len(same) > 1:
+        raise DeviceError(
+            f"{board.id}: {' and '.join(same)} are boards of one kind, and the upload ({means})"
+            " goes to any of them; leave one connected"
+        )
+    return found
+
+
+def _boards_of(usb: str) -> tuple[str, ...]:
+    """The boards with the USB id `usb`."""
+    return tuple(name for name in boards.names() if usb in boards.load(name).usb_ids)
 
 
 def _process(terminal: Path) -> int | None:
@@ -131,6 +194,16 @@ def _process(terminal: Path) -> int | None:
         ended = state.is_file() and state.read_text().rpartition(")")[2].split()[0] == "Z"
         return None if ended else process
     return None
+
+
+def _said(terminal: Path) -> str:
+    """That the emulated board has ended, and what QEMU said of it; empty where it runs."""
+    if _process(terminal) is not None:
+        return ""
+    log = terminal.with_name(f"{terminal.name}.log")
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+    said = " | ".join(line.strip() for line in lines if line.strip())
+    return f"; the emulator has ended, `edgecompress measure` says more: {said}"
 
 
 def _ended(board: Board, terminal: Path) -> None:

@@ -30,11 +30,14 @@ HEADERS = ("flatbuffers/include", "gemmlowp", "ruy")
 
 
 def optimised(env, node):
-    """The model's own code is compiled to be fast, all other code to be small."""
+    """The model's own code is compiled to be fast, all other code to be small.
+
+    Its sums of products are the interpreter's: no compiler may fuse the two.
+    """
     if SOURCES / MODEL not in Path(node.srcnode().get_abspath()).parents:
         return node
     flags = [str(flag) for flag in env["CCFLAGS"] if not str(flag).startswith("-O")]
-    flags += ["-O2", "-fno-merge-constants"]
+    flags += ["-O2", "-fno-merge-constants", "-ffp-contract=off"]
     language = "CFLAGS" if str(node).endswith(".c") else "CXXFLAGS"
     dialect = [str(flag) for flag in env.get(language, [])]
     if language == "CXXFLAGS":  # what TFLite Micro's headers are written in
@@ -45,15 +48,15 @@ def optimised(env, node):
 
 
 def core():
-    """What TFLite Micro's makefile calls the board's core, as a pattern; its float ABI is known
-    where board.toml has the compiler's flags."""
-    flags = KEYS.get("flags", "")
+    """What TFLite Micro's makefile calls the board's core, as a pattern; None where that is not
+    known: on a real board with an FPU the framework chooses the float ABI, later than here."""
     if KEYS["kind"] == "program":
         return re.escape(platform.machine())
-    if not flags:
-        return re.escape(env.BoardConfig().get("build.cpu", "")) + ".*"
-    (cpu,) = re.findall(r"-mcpu=(\S+)", flags)
-    hard = "-mfloat-abi=hard" in flags and cpu in ("cortex-m4", "cortex-m7")
+    if "flags" not in KEYS:
+        cpu = env.BoardConfig().get("build.cpu", "")
+        return re.escape(cpu) if cpu in ("cortex-m0", "cortex-m0plus", "cortex-m3") else None
+    (cpu,) = re.findall(r"-mcpu=(\S+)", KEYS["flags"])
+    hard = "-mfloat-abi=hard" in KEYS["flags"] and cpu in ("cortex-m4", "cortex-m7")
     return re.escape(f"{cpu}+fp" if hard else cpu)
 
 
@@ -64,12 +67,15 @@ def library(tree):
     places = (tree, tree / MAKE)
     files = (file for place in places for file in place.glob(f"gen/*/lib/{LIBRARY}"))
     built = {file.parts[-3]: file for file in files}
-    fit = sorted(name for name in built if re.search(f"_{core()}_", name))
+    wanted = core()
+    fit = sorted(name for name in built if wanted and re.search(f"_{wanted}_", name))
     if len(fit) != 1:
-        what = "several libraries fit" if fit else "no library fits"
+        what = f"{'several libraries fit' if fit else 'no library fits'} {BOARD}"
+        if wanted is None:
+            what = f"which library fits {BOARD} is not known (its framework chooses the float ABI)"
         names = ", ".join(fit or sorted(built)) or "none"
         stop(
-            f"TFLM_DIR={tree}: {what} {BOARD}: gen/ has {names}; build TFLite Micro for its core,"
+            f"TFLM_DIR={tree}: {what}: gen/ has {names}; build TFLite Micro for its core,"
             f" or put the {LIBRARY} to take into that folder"
         )
     return built[fit[0]]

@@ -104,12 +104,18 @@ static void obey_in(void) {
     }
     const uint32_t size = ec_model_info.inputs[index].bytes;
     const uint32_t taken = index < input ? size : received;
+    uint8_t *to = (uint8_t *)ec_model_input(index) + offset;
+    bool right = false;
     if (offset == taken && count <= size - taken) {
-        uint8_t *to = (uint8_t *)ec_model_input(index) + offset;
         for (uint32_t i = 0; i < count; i++) to[i] = bytes[i];
         received += count;
         standing = false;
-    } else if (offset > taken || count > taken - offset) { /* the host repeats what is there */
+        right = true;
+    } else if (offset <= taken && count <= taken - offset) { /* the host repeats what is there */
+        right = true;
+        for (uint32_t i = 0; i < count; i++) right = right && to[i] == bytes[i];
+    }
+    if (!right) {
         fail("input", EC_INPUT_PLACE);
         return;
     }

@@ -1,7 +1,8 @@
 /* Runs the model on samples that come as numbers over Serial, and prints what it makes of each.
  *
  * A sample is one number for each element of the model's inputs, in the units that the model was
- * trained on, parted by blanks, commas or line ends. The first sample, at the start, is all zeros. */
+ * trained on, parted by blanks, commas or line ends. The first sample, at the start, is all zeros.
+ * Send the next one after its answer: what comes meanwhile has room for 64 bytes on many boards. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,4 +1,6 @@
 /* Bits: TFLM reference_ops::BatchMatMul, int8 with 32-bit and int16 with 64-bit accumulators. */
+#include "ec_exact.h"
+
 #include "ec_batch_matmul.h"
 
 #include <stddef.h>

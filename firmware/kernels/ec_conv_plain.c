@@ -1,5 +1,7 @@
 /* Bits: TFLM reference_integer_ops::ConvPerChannel, DepthwiseConvPerChannel, reference_ops::Conv
  * and DepthwiseConv. Padding is skipped. */
+#include "ec_exact.h"
+
 #include "ec_conv_plain.h"
 
 #include <stddef.h>

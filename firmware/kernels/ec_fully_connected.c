@@ -1,5 +1,7 @@
 /* Bits: TFLM reference_integer_ops::FullyConnected, FullyConnectedPerChannel and
  * reference_ops::FullyConnected (float). */
+#include "ec_exact.h"
+
 #include "ec_fully_connected.h"
 
 #include <stddef.h>

@@ -1,4 +1,6 @@
 /* Bits: TFLM's EvalLstm<float, float, float, float>, given its expf and tanhf. */
+#include "ec_exact.h"
+
 #include "ec_lstm_f32.h"
 
 #include <float.h>

@@ -1,3 +1,5 @@
+#include "ec_exact.h"
+
 #include "ec_resize_f32.h"
 
 /* TFLM ResizeBilinear: products and sums in its order. */

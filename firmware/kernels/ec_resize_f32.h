@@ -17,8 +17,7 @@ typedef struct {
     int32_t out_width;
 } ec_resize_bilinear_f32_t;
 
-/* Bits equal TFLM's where the compiler does not fuse multiplications and additions
- * (-ffp-contract=off; the default of gcc with -std=c11). */
+/* Bits: TFLM ResizeBilinear (float). */
 void ec_resize_bilinear_f32(const ec_resize_bilinear_f32_t *p, const float *in, float *out);
 
 #endif

@@ -1,5 +1,7 @@
 /* Bits: TFLM reference_integer_ops::TransposeConv and reference_ops::TransposeConv, which scatter
  * every input over the output. Here every output gathers its inputs, in the same order. */
+#include "ec_exact.h"
+
 #include "ec_transpose_conv.h"
 
 #include <stddef.h>

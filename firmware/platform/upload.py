@@ -8,6 +8,7 @@ that runs there already is ended first. The OPTIONs are QEMU's.
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,16 +42,16 @@ def stop(port):
 
 
 def start(machine, image, port, options):
-    """Start the board; its pseudo-terminal."""
+    """Start the board; its process and its pseudo-terminal."""
     said = port.with_name(port.name + ".log")
+    run = [*command(machine, image, "pty"), *options]
+    if shutil.which(run[0]) is None:
+        sys.exit(f"Error: {run[0]}: not found on PATH")
     with said.open("w") as log:
         process = subprocess.Popen(
-            [*command(machine, image, "pty"), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
+            run, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+    port.with_name(port.name + ".pid").write_text(str(process.pid))
     until = time.monotonic() + SECONDS
     while True:
         found = re.search(r"redirected to (/dev/\S+)", said.read_text())
@@ -60,9 +61,8 @@ def start(machine, image, port, options):
             process.kill()
             sys.exit(f"Error: QEMU did not start: {' '.join(said.read_text().split())}")
         time.sleep(0.02)
-    port.with_name(port.name + ".pid").write_text(str(process.pid))
     port.symlink_to(found[1])
-    return found[1]
+    return process.pid, found[1]
 
 
 if __name__ == "__main__":
@@ -70,4 +70,6 @@ if __name__ == "__main__":
     port = Path(name)
     port.parent.mkdir(parents=True, exist_ok=True)
     stop(port)
-    print(f"{machine} runs, its serial port is {start(machine, image, port, options)} ({port})")
+    process, terminal = start(machine, image, port, options)
+    print(f"{machine} runs, its serial port is {terminal} ({port})")
+    print(f"It ends when the host says goodbye, or after minutes of silence; or: kill {process}")

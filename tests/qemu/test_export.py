@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -10,15 +13,19 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from edgecompress import boards, deployment, device, emulator, export, platformio, runtimes
+from edgecompress import boards, deployment, device, emulator, export, runtimes
 from edgecompress.artifact import Artifact
-from edgecompress.tflite import read
+from edgecompress.backends import firmware_folder
+from edgecompress.boards import Board
+from edgecompress.tflite import Program, read
 from tests.conftest import need
 from tests.tflite_builder import build, conv_net
 
 SHIM = Path(__file__).resolve().parents[1] / "sketch_shim"
 NET = build(conv_net())
 ARTIFACT = Artifact("net", tflite=NET)
+_FLOAT = conv_net(dtype="float32", weights="float32")
+FLOAT = build(Program(_FLOAT.tensors[:-1], _FLOAT.ops[:-1], _FLOAT.inputs, (8,)))  # no softmax
 CORES = {
     "cortex-m0plus": "-mfloat-abi=soft",
     "cortex-m4": "-mfloat-abi=hard -mfpu=fpv4-sp-d16",
@@ -52,32 +59,96 @@ def code(elf: Path) -> bytes:
         return bytes(section.data())
 
 
-def test_the_project_builds_by_itself_and_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    need("arm-gcc")
-    need("qemu")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    project, board = tmp_path / "my project", boards.load("qemu_m4")
-    export.project(ARTIFACT, project)
-    log = platformio.run(project, board.id, settings={}, timeout=300)
-    elf = project / ".pio" / "build" / board.id / "firmware.elf"
-    assert "SUCCESS" in log and elf.is_file()
-    built = deployment.build(ARTIFACT, board=board, out=tmp_path / "build")
-    assert code(elf) == code(built.elf)
+def pio(project: Path, tmp_path: Path) -> str:
+    """What `pio run` says in the folder of `project`, by itself: nobody has prepared PlatformIO for
+    it, and the Python that runs it has no SCons that works."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "python" / "SCons").mkdir(parents=True)
+    (tmp_path / "python" / "SCons" / "__init__.py").write_text("raise ImportError\n")
+    variables = {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(tmp_path / "python")}
+    run = subprocess.run(
+        [sys.executable, "-m", "platformio", "run"],
+        cwd=project,
+        env={**variables, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
-    x = np.random.default_rng(3).uniform(-0.6, 0.6, (6, 6, 6, 2)).astype(np.float32)
-    rows = [(row.tobytes(),) for row in read(NET).tensors[0].quantize(x)]
+
+def check_bits(board: Board, elf: Path, model: bytes) -> None:
+    """The image `elf` gives the interpreter's bits for random samples of the net `model`."""
+    program = read(model)
+    source = program.tensors[program.inputs[0]]
+    x = np.random.default_rng(3).uniform(-0.6, 0.6, (24, *source.shape[1:])).astype(np.float32)
+    rows = [(row.tobytes(),) for row in (source.quantize(x) if source.scales else x)]
     with emulator.start(emulator.command(board, elf), board=board.id, timeout=60) as child:
         found = device.measure(
             child,
             board=board.id,
             backend="aot",
-            sha=str(ARTIFACT.sha256),
+            sha=str(Artifact("net", tflite=model).sha256),
             rows=rows,
             runs=1,
             profile=False,
         )
-    expected = runtimes.run(NET, x).raw
+    expected = runtimes.run(model, x).raw
     assert found.outputs == tuple((row.tobytes(),) for row in expected)
     assert len({row.tobytes() for row in expected}) > 1
+
+
+def test_the_project_builds_by_itself_and_runs(tmp_path: Path) -> None:
+    need("arm-gcc")
+    need("qemu")
+    project, board = tmp_path / "my project", boards.load("qemu_m4")
+    export.project(ARTIFACT, project)
+    assert "SUCCESS" in pio(project, tmp_path)
+    elf = project / ".pio" / "build" / board.id / "firmware.elf"
+    built = deployment.build(ARTIFACT, board=board, out=tmp_path / "build")
+    assert code(elf) == code(built.elf)
+    check_bits(board, elf, NET)
+    export.project(ARTIFACT, project)  # what was built is in nobody's way
+    assert elf.is_file()
+
+
+PRAGMA, FLAG = '#pragma GCC optimize("fp-contract=off")', '"-ffp-contract=off"'
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [("generated/ec_exact.h", PRAGMA, ""), ("project.py", FLAG, '"-O2"')],
+    ids=["by flag", "by pragma"],
+)
+def test_floats_have_the_interpreters_bits_in_any_dialect_of_c(
+    file: str, old: str, new: str, tmp_path: Path
+) -> None:
+    need("arm-gcc")
+    need("qemu")
+    project, board = tmp_path / "project", boards.load("qemu_m4")
+    export.project(Artifact("net", tflite=FLOAT), project)
+    # What Arduino compiles as, where gcc fuses unless told not to; each of two ways tells it so.
+    for path, before, after in (
+        ("platform/builder/main.py", '"-std=c11"', '"-std=gnu11"'),
+        (file, old, new),
+    ):
+        text = (project / path).read_text()
+        assert text.count(before) == 1
+        (project / path).write_text(text.replace(before, after))
+    pio(project, tmp_path)
+    check_bits(board, project / ".pio" / "build" / board.id / "firmware.elf", FLOAT)
+
+
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7"])
+def test_no_kernel_fuses_a_product_and_a_sum(core: str, tmp_path: Path) -> None:
+    need("arm-gcc")
+    folder = firmware_folder() / "kernels"
+    sources = [file for file in sorted(folder.glob("*.c")) if "float" in file.read_text()]
+    assert len(sources) > 10
+    flags = [f"-mcpu={core}", "-mthumb", *CORES[core].split(), "-O2", "-std=gnu11", "-S"]
+    command = ["arm-none-eabi-gcc", *flags, *map(str, sources)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    codes = {file.stem: (tmp_path / f"{file.stem}.s").read_text() for file in sources}
+    assert "vmul.f32" in codes["ec_conv_plain"]
+    assert not [name for name, code in codes.items() if re.search(r"\tvfn?m[as]", code)]

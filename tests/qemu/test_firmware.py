@@ -107,9 +107,11 @@ def test_what_is_asked_for_again_is_answered_and_not_done_again(board: str, imag
     with running(images(board)) as device:
         device.ask("@hi")
         device.load(FIRST, SECOND)
-        # What is there already is acknowledged, and stays as it is.
-        device.load(bytes(4), bytes(100))
-        assert device.ask("@in n=0 o=1 hex=0000") == ["@ok n=0 o=3"]
+        # What is there already is acknowledged; anything else is refused, and it stays as it is.
+        device.load(FIRST, SECOND)
+        assert device.ask("@in n=0 o=1 hex=0203") == ["@ok n=0 o=3"]
+        for other in ("n=0 o=0 hex=00000000", "n=0 o=1 hex=0200", "n=1 o=99 hex=00"):
+            assert device.ask(f"@in {other}") == ["@fail where=input code=1"], other
         answer = device.ask("@go i=0 profile=0")
         assert answer[1:4] == outputs(0)
         assert [device.ask("@go i=0 profile=0") for _ in range(2)] == [answer] * 2

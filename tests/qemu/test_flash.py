@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgecompress import cli, firmware, link, loading, measurement, platformio, running, zoo
+from edgecompress import (
+    cli,
+    counting,
+    firmware,
+    link,
+    loading,
+    measurement,
+    platformio,
+    running,
+    zoo,
+)
 from edgecompress.backends import firmware_folder
 from edgecompress.errors import ConfigError, DeviceError, ToolError
 from edgecompress.evaluation import evaluate
@@ -52,11 +64,7 @@ def emulators(image: Image) -> set[int]:
 
 def none_left(image: Image) -> None:
     """Fail where an emulator goes on running `image`."""
-    for _ in range(100):
-        if not emulators(image):
-            return
-        time.sleep(0.02)
-    assert not emulators(image)
+    until(lambda: not emulators(image))
 
 
 @pytest.mark.parametrize("board", ["qemu_m3", "qemu_m4", "qemu_m55"])
@@ -72,7 +80,8 @@ def test_a_flashed_board_measures_as_a_child_process_does(
     flashed = measurement.measure(
         image, inputs=ROWS, runs=2, flash=True, progress=lambda *step: seen.append(step)
     )
-    assert ("uploading", 0, 1) in seen and ("uploading", 1, 1) in seen
+    assert ("uploading", 0, 1) in seen
+    assert any(label == "uploading" and 0 < done == total for label, done, total in seen)
     assert flashed.table() == plain.table()
     assert flashed.source == "counting plugin of QEMU, exact"
     for got, want in zip(flashed.outputs, plain.outputs, strict=True):
@@ -162,10 +171,45 @@ def test_a_port_is_only_for_real_boards(m4: Image) -> None:
         measurement.measure(m4, port="/dev/x")
 
 
-def test_an_upload_that_fails_says_why(m4: Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", os.path.dirname(sys.executable))
-    with pytest.raises(ToolError, match="pio run -e qemu_m4 -t nobuild -t upload: exit status 1"):
+def test_an_upload_that_fails_says_why(
+    m4: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tool in ("sh", m4.board.compiler):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.path.dirname(sys.executable)}")
+    monkeypatch.setattr(counting, "obstacle", lambda qemu: "nothing counts here")
+    with pytest.raises(ToolError, match="status 1: Error: qemu-system-arm: not found on PATH"):
         measurement.measure(m4, flash=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_interrupt_ends_a_build_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    need("cc")
+    mark = f"31.{os.getpid()}"  # seconds that only this compiler sleeps
+    slow = tmp_path / "cc"
+    slow.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep {mark}\n")
+    slow.chmod(0o755)
+    (tmp_path / "small.tflite").write_bytes(MODEL)
+    command = [sys.executable, "-m", "edgecompress.cli", "build", "small.tflite", "--board", "host"]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PATH": path}, stderr=subprocess.PIPE, text=True
+    ) as build:
+        until(lambda: (tmp_path / "begun").exists())
+        build.send_signal(number)
+        said = build.communicate(timeout=20)[1]
+    assert build.returncode == 130 and "earlier output is untouched" in said
+    until(lambda: subprocess.run(["pgrep", "-f", f"sleep {mark}"]).returncode == 1)
+    assert not list(tmp_path.glob("build/small/*"))
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait for what is to happen within half a minute."""
+    for _ in range(600):
+        if done():
+            return
+        time.sleep(0.05)
+    assert done()
 
 
 def test_images_can_be_built_side_by_side(tmp_path: Path) -> None:

@@ -245,3 +245,49 @@ def test_a_line_full_of_noise_is_an_error(noise: str, why: str) -> None:
     with between([sys.executable, "-c", code]) as proxy:
         with pytest.raises(DeviceError, match=f"toy on /dev/.*: {why}"):
             read(proxy.path, "toy", timeout=0.5)
+
+
+class _Late:
+    """A line that repeats the inputs and the start of an inference behind it, once, and damages the
+    refusal that would tell of it."""
+
+    def __init__(self, child: emulator.Child) -> None:
+        self.board, self.timeout = child.board, child.timeout
+        self.refused = 0
+        self._child = child
+        self._piece = b""
+        self._greetings = 0
+
+    def send(self, data: bytes) -> None:
+        self._greetings += b"@hi" in data
+        self._piece = b"" if b"@hi" in data else self._piece + data
+        self._child.send(data)
+        if b"@go i=0" in data and self._greetings == 3 and not self.refused:
+            self._child.send(self._piece)
+            self.refused = -1
+
+    def receive(self, wait: float) -> bytes | None:
+        line = self._child.receive(wait)
+        if line is not None and line.startswith(b"@fail") and self.refused == -1:
+            self.refused = 1
+            return line.replace(b"where", b"when!")
+        return line
+
+
+def test_a_late_piece_is_not_taken_for_the_next_input(images: Callable[[str], Image]) -> None:
+    image = images("host")
+    command = emulator.command(image.board, image.elf)
+    with watchdog(), emulator.start(command, board="host", timeout=5) as child:
+        line = _Late(child)
+        session = device.measure(
+            line,
+            board="host",
+            backend="aot",
+            sha=SHA,
+            rows=ROWS,
+            runs=RUNS,
+            profile=True,
+            retry=0.2,
+        )
+    assert line.refused == 1
+    assert session.outputs == tuple(expected(row) for row in range(len(ROWS)))

@@ -8,6 +8,7 @@ is the code that a board on a cable goes through.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -93,6 +94,7 @@ def rig(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     folder = tmp_path / "rig"
     folder.mkdir()
     found = Rig(folder, home)
+    found.port.touch()
     at_home(monkeypatch, home)
     monkeypatch.setattr(link.list_ports, "comports", found.comports)
     monkeypatch.setenv("RIG", str(folder))
@@ -118,7 +120,7 @@ def test_flash_measures_and_reports(
     assert "-O2" in timing["conditions"] and "wait states" in timing["conditions"]
     assert table["flash"] > 1000 and table["ram"] > 500 and table["stack"] is None
     assert table["outputs"]["mismatch"] == table["outputs"]["off_by_one"] == 0
-    assert (rig.folder / "upload_port").read_text() == ""
+    assert (rig.folder / "upload_port").read_text() == str(rig.port)
     assert (rig.home / "generated" / "model.c").is_file()
 
 
@@ -130,13 +132,12 @@ def test_inputs_and_operators_go_over_the_line(rig: Rig, image: Image, tmp_path:
     on_host = measurement.measure(built("host", tmp_path), inputs=ROWS)
     np.testing.assert_array_equal(run.outputs[0], on_host.outputs[0])
 
-    # The board still answers: the second upload goes to the port that it was found on.
     again = measurement.measure(image, inputs=ROWS[:1], runs=1, profile=False)
-    assert (rig.folder / "upload_port").read_text() == str(rig.port)
     np.testing.assert_array_equal(again.outputs[0], run.outputs[0][:1])
 
 
 def test_two_boards_of_a_kind_are_told_apart_by_their_port(rig: Rig, image: Image) -> None:
+    rig.port.unlink()
     rig.others = [usb("/dev/null", "B1"), usb("/dev/zero", "B2")]
     with pytest.raises(DeviceError, match="2 boards of its kind .*/dev/null .*B2.* with --port"):
         measurement.measure(image, inputs=ROWS)
@@ -149,9 +150,31 @@ def test_a_board_that_does_not_come_back_is_told(
     rig: Rig, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "APPEAR", 0.3)
-    monkeypatch.setattr(link.list_ports, "comports", list)
+    uploaded = rig.folder / "upload_port"
+    monkeypatch.setattr(
+        link.list_ports, "comports", lambda: [] if uploaded.exists() else rig.comports()
+    )
     with pytest.raises(DeviceError, match="nano33: no serial port has the USB id 2341:805a"):
         measurement.measure(image, inputs=ROWS)
+    assert uploaded.exists()
+
+
+def test_nothing_is_uploaded_where_the_board_is_not_there(rig: Rig, image: Image) -> None:
+    rig.port.unlink()
+    other = usb("/dev/null", "A1")
+    other.pid += 1
+    rig.others = [other]
+    with pytest.raises(DeviceError, match="no serial port has the USB id .*: /dev/null"):
+        measurement.measure(image, inputs=ROWS)
+    assert not (rig.folder / "upload_port").exists()
+
+
+def test_a_loader_that_needs_no_port_is_given_none(rig: Rig, image: Image) -> None:
+    rig.port.unlink()
+    board = dataclasses.replace(image.board, loader="usb")
+    run = measurement.measure(dataclasses.replace(image, board=board), inputs=ROWS[:1], runs=1)
+    assert run.bits is not None and run.bits.exact == run.bits.elements
+    assert (rig.folder / "upload_port").read_text() == ""
 
 
 def test_an_upload_that_fails_is_explained(rig: Rig, image: Image) -> None:

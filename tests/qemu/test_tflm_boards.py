@@ -8,7 +8,9 @@ fit together; what the library computes is compared with the interpreter's elsew
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -177,6 +179,43 @@ def test_exactly_one_library_must_fit(
         image(tmp_path, "qemu_m4")
     shutil.copyfile(tree / f"{m4}_gcc" / "lib" / LIBRARY, tree / LIBRARY)
     assert image(tmp_path, "qemu_m4").elf.is_file()
+
+
+@pytest.mark.parametrize(
+    ("board", "cpu", "told"),
+    [
+        ("nano33", "cortex-m4", "which library fits nano33 is not known (its framework chooses"),
+        ("esp32s3", None, "which library fits esp32s3 is not known (its framework chooses"),
+        ("pico", "cortex-m0plus", "no library fits pico: gen/ has cortex_m_generic_cortex-m4+fp_"),
+    ],
+)
+def test_no_library_is_guessed_for_a_real_board(
+    board: str,
+    cpu: str | None,
+    told: str,
+    named: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The platform is the local one, with as much of the board as a stock platform says of it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(runtimes, "arena", lambda model: ARENA)
+    project, tree = tmp_path / "project", tmp_path / "tree"
+    export.project(Artifact("net", tflite=NET), project, backend="tflm")
+    ini = "[platformio]\nsrc_dir = .\n[env]\nextra_scripts = pre:project.py\n"
+    ini += f"[env:{board}]\nplatform = symlink://${{PROJECT_DIR}}/platform\nboard = some\n"
+    (project / platformio.CONFIG).write_text(ini)
+    (project / "platform" / "boards").mkdir()
+    build = {"mcu": "some", **({"cpu": cpu} if cpu else {})}
+    about = {"name": "some", "url": "", "vendor": "", "build": build, "upload": {}}
+    (project / "platform" / "boards" / "some.json").write_text(json.dumps(about))
+    shutil.copytree(named, tree)
+    monkeypatch.setenv("TFLM_DIR", str(tree))
+    with pytest.raises(platformio.Failed, match=re.escape(told)):
+        platformio.run(project, board, settings={}, timeout=300)
+    shutil.copyfile(next(tree.glob(f"gen/cortex*/lib/{LIBRARY}")), tree / LIBRARY)
+    with pytest.raises(platformio.Failed, match="KeyError: 'compiler'"):  # the platform's turn
+        platformio.run(project, board, settings={}, timeout=300)
 
 
 def test_without_a_library_both_ways_to_one_are_told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import get_args
 
 import pytest
 
-from edgecompress import boards, cli, doctor, firmware
+from edgecompress import boards, cli, doctor, firmware, platformio
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Kind
 from edgecompress.errors import ConfigError, DeviceError, ToolError, UnsupportedError
+from edgecompress.firmware import Image
 from tests import small_firmware
 from tests.conftest import need
 
@@ -43,6 +45,7 @@ kind = "serial"
 family = "arduino"
 flash_bytes = 65536
 ram_bytes = 32768
+ram_at = "0x0+0x4000 0x20000000+0x4000"
 clock_hz = 64000000
 memory_speed = "no wait states"
 ticks = "dwt"
@@ -95,7 +98,9 @@ def test_the_page_of_the_boards_is_made_of_their_files(capfd: pytest.CaptureFixt
         section = page.partition(f"\n### {board.id}\n")[2].partition("\n### ")[0]
         assert f"$ edgecompress flash kws --board {board.id}\n" in section
         assert f"... {board.unit}" in section and "`aot`" in section
-        known = (board.connect, board.press, board.memory_speed, *board.usb_ids)
+        assert ("its loader needs none" in section) == (board.id == "teensy41")
+        assert ("| kernels |" in section) == (board.kind != "program")
+        known = (board.connect, board.press, board.memory_speed, board.note, *board.usb_ids)
         assert all(text in section for text in known if text is not None)
 
 
@@ -120,7 +125,8 @@ def test_a_real_board_of_ones_own(tmp_path: Path) -> None:
     assert board.running_ids == ("2341:805a", "2341:015a")
     assert board.usb_ids == ("2341:805a", "2341:015a", "2341:005a")
     assert (board.compiler, board.memory) == ("", "64 KB flash, 32 KB RAM")
-    assert boards.load("host").usb_ids == ()
+    assert board.ram == (range(0x4000), range(0x20000000, 0x20004000))
+    assert boards.load("host").usb_ids == boards.load("qemu_m4").ram == ()
     alone = SERIAL.replace('bootloader = "2341:005a"\n', "")
     assert boards.read(write(tmp_path, alone)).usb_ids == ("2341:805a", "2341:015a")
 
@@ -129,6 +135,14 @@ def test_a_real_board_of_ones_own(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ('usb = "2341:805a 2341:015a"\n', "", "usb: missing a board of kind serial"),
+        ("ram_at =", "note =", "ram_at: missing a board of kind serial"),
+        ('"0x0+0x4000 0x', '"0x0+0x4000,0x', "ram_at = '0x0.0x4000,0x20000000.0x4000': write 0x2"),
+        ("0x0+0x4000", "0x0+0x3fff", "ram_at = .*: less than ram_bytes = 32768"),
+        (
+            'press = "nothing"',
+            'press = "nothing"\nloader = "hid"',
+            "loader = 'hid': write one of usb",
+        ),
         ('press = "nothing"\n', "", "press: missing a board of kind serial"),
         ("ram_bytes = 32768\n", "", "ram_bytes: missing a board of kind serial"),
         ("baud = 115200", "baud = 0", "baud = 0: write 1 or more"),
@@ -168,6 +182,11 @@ def test_a_wrong_file_of_a_real_board_names_the_key(
         ('"emulator"', '"program"', "family: not for a board of kind program"),
         ('"emulator"', '"serial"', "compiler: not for a board of kind serial"),
         ("hz = 0", 'hz = 0\nbootloader = "2341:005a"', "bootloader: not for a board of kind emul"),
+        ("hz = 0", 'hz = 0\nloader = "usb"', "loader: not for a board of kind emulator"),
+        ("hz = 0", 'hz = 0\nnote = "so"', "note: not for a board of kind emulator"),
+        ("hz = 0", 'hz = 0\nram_at = "0x0+0x9000"', "ram_at: not for a board of kind emulator"),
+        ("65536", "65_536", "flash_bytes: write `key = value` alone on its line"),
+        ('"mps"', "'mps'", "family: write `key = value` alone on its line"),
         ("stack_bytes = 4096", "stack_bytes = 32769", "stack_bytes = 32769: more than"),
         ("hz = 0", "hz = 0 # none", "hz: write `key = value` alone on its line"),
         ("hz = 0", "hz=0", "hz: write `key = value` alone on its line"),
@@ -317,3 +336,41 @@ def test_a_model_too_large_for_the_board_is_told_by_how_much(tmp_path: Path) -> 
     reason = r"two words does not fit: it is larger than RAM by 4,3\d\d bytes \(512 KB flash, 512"
     with pytest.raises(DeviceError, match=f"qemu_m55: {reason}"):
         small_firmware.build(tmp_path, "qemu_m55", large)
+
+
+HEAP_UP_TO_THE_STACK = """\
+MEMORY { RAM : ORIGIN = 0x20000000, LENGTH = 64K }
+SECTIONS {
+  .text : { *(.text*) }
+  .bss : { *(.bss*) } > RAM
+  .heap (NOLOAD) : { . = ORIGIN(RAM) + LENGTH(RAM) - 0x800; } > RAM
+}
+"""
+ASSERTED = """\
+SECTIONS { .text : { *(.text*) } .bss 0x20000000 : { *(.bss*) } }
+ASSERT(SIZEOF(.bss) <= 62K, "%s")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (HEAP_UP_TO_THE_STACK, "it is larger than RAM by 6,464 bytes"),
+        (ASSERTED % "heap region overflowed into stack", "it leaves no RAM for the stack"),
+        (ASSERTED % "region RAM overflowed with stack", "it leaves no RAM for the stack"),
+    ],
+)
+def test_a_linker_script_that_gives_the_heap_all_ram_says_what_does_not_fit(
+    script: str, why: str, tmp_path: Path
+) -> None:
+    need("arm-gcc")
+    (tmp_path / "script.ld").write_text(script)
+    (tmp_path / "a.c").write_text("char big[69952]; void _start(void) { big[1]++; }\n")
+    command = ["arm-none-eabi-gcc", "-mthumb", "-nostdlib", "-fno-common", "-T", "script.ld", "a.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    image = Image(tmp_path / "a.elf", boards.load("nano33"), "aot", "net", None, None, None)
+    failed = platformio.Failed("pio run -e nano33", 1, done.stderr)
+    told = firmware._failure(image, tmp_path, failed)
+    assert isinstance(told, DeviceError)
+    assert str(told).startswith(f"nano33: net does not fit: {why} (960 KB flash, 256 KB RAM); take")

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,9 @@ def test_the_zip_is_the_same_every_time_and_written_whole(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"net.tar: an Arduino library is a .zip"):
         export.arduino(artifact, tmp_path / "net.tar")
     assert [path.name for path in tmp_path.iterdir()] == ["net.zip"]
+    (tmp_path / "dir.zip").mkdir()
+    with pytest.raises(ConfigError, match=r"dir.zip: it is a folder; give the name of a new .zip"):
+        export.arduino(artifact, tmp_path / "dir.zip")
 
 
 def test_a_project_has_every_board(tmp_path: Path) -> None:
@@ -210,13 +214,13 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     folder.mkdir()
     export.project(artifact, folder)
     assert json.loads((folder / export.MARK).read_text())["sha256"] == artifact.sha256
-    (folder / ".pio").mkdir()
     (folder / ".pio" / "kept").touch()
-    (folder / "generated" / "old.c").touch()
-    export.project(artifact, folder, board="host")
+    (folder / "README.md").unlink()
+    export.project(Artifact("net", tflite=SUM), folder, board="host")
     assert json.loads((folder / export.MARK).read_text())["board"] == "host"
-    assert (folder / ".pio" / "kept").is_file()
-    assert not (folder / "generated" / "old.c").exists()
+    assert (folder / ".pio" / "kept").is_file() and (folder / "README.md").is_file()
+    assert not (folder / "generated" / "ec_conv_pairs.c").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["project"]
     (folder / export.MARK).unlink()
     with pytest.raises(ConfigError, match="project: it is not empty, and no earlier export; give"):
         export.project(artifact, folder)
@@ -228,6 +232,65 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def write(file: Path) -> None:
+    """The user writes into a file."""
+    with file.open("a") as stream:
+        stream.write("/* mine */\n")
+
+
+WORK: dict[str, Callable[[Path], object]] = {
+    "src/main.c is no part of the earlier export in it": (
+        lambda folder: (folder / "src").mkdir() or write(folder / "src" / "main.c")
+    ),
+    "app/app.c was changed since the earlier export in it": (
+        lambda folder: write(folder / "app" / "app.c")
+    ),
+    "generated/model.c was changed since": lambda folder: (
+        (folder / "generated" / "model.c").rename(folder / ".pio" / "model.c"),
+        (folder / "generated" / "model.c").symlink_to(folder / ".pio" / "model.c"),
+    ),
+    "lib is no part of": lambda folder: (folder / "lib").symlink_to(folder.parent),
+    "export.json in it does not list the files": lambda folder: (folder / export.MARK).write_text(
+        '{"name": "net"}'
+    ),
+    "export.json in it does not list": lambda folder: (folder / export.MARK).write_text("no JSON"),
+}
+
+
+@pytest.mark.parametrize("told", WORK)
+def test_nobodys_work_is_replaced(told: str, tmp_path: Path) -> None:
+    artifact, folder = Artifact("net", tflite=NET), tmp_path / "project"
+    export.project(artifact, folder)
+    WORK[told](folder)
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(ConfigError, match=f"project: {told}.*; give the name of a new folder"):
+        export.project(artifact, folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == files
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_an_export_that_fails_leaves_the_earlier_one(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rename, calls = tmp_path / "project", Path.rename, 0
+    export.project(Artifact("net", tflite=NET), folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def fail(path: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError("no rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no rename"):
+        export.project(Artifact("net", tflite=SUM), folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert any(".pio" in path.parts for path in before)
+    assert [path.name for path in tmp_path.iterdir()] == ["project"]
+
+
 def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,7 +298,7 @@ def test_the_command(
     Path("net.tflite").write_bytes(NET)
     both = ["--arduino", "net.zip", "--platformio", "project", "--board", "pico"]
     assert cli.main(["export", "net.tflite", *both]) == 0
-    assert "net.zip: the Arduino library edgecompress_net, 2" in capfd.readouterr().out
+    assert "net.zip: the Arduino library edgecompress_net, 30 files" in capfd.readouterr().out
     first = Path("net.zip").read_bytes()
     assert cli.main(["export", "net.tflite", "--arduino", "net.zip", "--core", "plain"]) == 0
     assert Path("net.zip").read_bytes() == first  # a pico has no SIMD

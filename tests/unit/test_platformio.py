@@ -134,7 +134,7 @@ def test_a_real_board_without_the_registry_leaves_everything_as_it_was(
     started = time.monotonic()
     command = ["flash", str(model), "--board", "nano33", "--out", str(out)]
     assert cli.main(command) == 1
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 20
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("edgecompress: nano33: nordicnrf52@") and "--board qemu_m4" in error
     assert [file.name for file in out.iterdir()] == ["kept"]
@@ -196,6 +196,9 @@ def test_every_line_is_heard_and_the_users_settings_are_not(
 ) -> None:
     need("cc")
     monkeypatch.setenv("PLATFORMIO_BUILD_FLAGS", "-DNONSENSE -Wnonsense=3")
+    monkeypatch.setenv("PLATFORMIO_BUILD_UNFLAGS", "-Os -ffunction-sections")
+    monkeypatch.setenv("PLATFORMIO_PACKAGES_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("EC_IMAGE", str(tmp_path / "nothing"))
     monkeypatch.setenv("SCONSFLAGS", "--nonsense")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     settings = {f"PLATFORMIO_{key}_DIR": str(tmp_path / key) for key in ("BUILD", "WORKSPACE")}

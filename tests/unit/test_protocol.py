@@ -196,7 +196,7 @@ def test_lines_are_the_same_however_they_arrive(parts: list[bytes], size: int) -
 
 
 def test_a_failure_says_phase_code_and_meaning() -> None:
-    with pytest.raises(DeviceError, match=r"m4: .*phase board, code 1 \(.*needs -icount\)"):
+    with pytest.raises(MeasurementError, match=r"m4: .*phase board, code 1 \(.*needs -icount\)"):
         raise protocol.failure(Fail("board", 1), board="m4")
     with pytest.raises(DeviceError, match=r"phase invoke, code 6 \(ec_model_invoke failed"):
         raise protocol.failure(Fail("invoke", 6), board="m4")

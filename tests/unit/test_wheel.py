@@ -38,7 +38,8 @@ def test_the_wheel_has_the_firmware_and_the_zoo(tmp_path: Path) -> None:
             installed, tmp_path, "assert cli.main(['flash', 'net.tflite', '--board', 'host']) == 0"
         )
         assert (tmp_path / "build" / "net" / "host-aot" / "firmware.elf").is_file()
-        assert (tmp_path / "cache" / "edgecompress").is_dir()
+        (cache,) = (tmp_path / "cache" / "edgecompress").iterdir()
+        assert (cache / "project" / "platformio.ini").is_symlink()
         assert not made & {file.name for file in (installed / "edgecompress/firmware").iterdir()}
 
 

@@ -11,8 +11,8 @@ shim = here.parent / "arduino_shim"
 env.Replace(PROGNAME="firmware", PROGSUFFIX=".elf")
 env.Append(
     CPPPATH=[str(shim)],
-    CCFLAGS=["-Os", "-ffunction-sections", "-fdata-sections"],
-    LINKFLAGS=["-Wl,--gc-sections"],
+    CCFLAGS=["-Os", "-ffunction-sections", "-fdata-sections", "-fno-pie"],
+    LINKFLAGS=["-Wl,--gc-sections", "-no-pie", "-Wl,-Tdata=0x20000000"],  # where the board has RAM
     LIBS=["m"],
 )
 if "nobuild" in COMMAND_LINE_TARGETS:
