@@ -525,7 +525,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code (see the top of this module)."""
     args = parser().parse_args(argv)
-    earlier = {each: signal.signal(each, signal.default_int_handler) for each in ENDS}
+    heeded = [each for each in ENDS if signal.getsignal(each) is not signal.SIG_IGN]  # nohup
+    earlier = {each: signal.signal(each, signal.default_int_handler) for each in heeded}
     try:
         with streams(args.verbose, talk=not getattr(args, "json", False)) as terminal:
             args.run(args, terminal)

@@ -45,6 +45,8 @@ is none under the second name too."""
 _OWN = frozenset({".pio", GENERATED, platformio.CONFIG, "project.py"})
 """What in firmware/ is PlatformIO's own, and no source."""
 _SHOWN = 3
+_EMPTIES: dict[tuple[Path, Board, str | None], Footprint] = {}
+"""What images without a model take, of those that this process has built."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,11 @@ def build(
             work = Path(name)
             log = _compile(home, image, work, fresh / GENERATED, library, progress)
             if target.kind != "program":
-                full, empty = (_footprint(work, target, which) for which in (_MODEL, _EMPTY))
-                image = dataclasses.replace(image, footprint=full, empty=empty)
+                key = _without_model(home, target)
+                if key not in _EMPTIES:
+                    _EMPTIES[key] = _footprint(work, target, _EMPTY)
+                full = _footprint(work, target, _MODEL)
+                image = dataclasses.replace(image, footprint=full, empty=_EMPTIES[key])
             _fit(image)
             made = _made(work, target, _MODEL)
             image = dataclasses.replace(image, flags=(made / FLAGS).read_text(encoding="utf-8"))
@@ -211,10 +216,11 @@ def _compile(
     library: Mapping[str, str],
     progress: Progress,
 ) -> str:
-    """Build an image with `model`, which takes `library` to build, and one without, each in a
-    folder of `work`; what was said."""
+    """Build an image with `model`, which takes `library` to build, and one without where it is not
+    known yet, each in a folder of `work`; what was said."""
     board = image.board
-    images = (_MODEL,) if board.kind == "program" else (_MODEL, _EMPTY)
+    known = board.kind == "program" or _without_model(home, board) in _EMPTIES
+    images = (_MODEL,) if known else (_MODEL, _EMPTY)
     folders = [folder.name for folder in home.iterdir() if folder.name not in _OWN]
     done = 0
 
@@ -266,6 +272,11 @@ def _compile(
         raise _failure(image, work, failed) from None
     progress("building", done, done)
     return "".join(logs)
+
+
+def _without_model(home: Path, board: Board) -> tuple[Path, Board, str | None]:
+    """What an image without a model depends on, its sources in `home` taken as fixed."""
+    return home, board, shutil.which(board.compiler)
 
 
 def _made(work: Path, board: Board, which: str) -> Path:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -35,8 +38,8 @@ def need(what: str) -> None:
         absent(what, f"{' and '.join(missing)} not found on PATH")
 
 
-def nightly(ci: int, full: int) -> int:
-    """How many cases to run: `ci`, or `full` where EC_NIGHTLY=1."""
+def nightly(ci: T, full: T) -> T:
+    """What to run: `ci`, or `full` where EC_NIGHTLY=1."""
     return full if os.environ.get("EC_NIGHTLY") == "1" else ci
 
 
