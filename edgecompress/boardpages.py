@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from edgecompress import boards, platformio
 from edgecompress.backends import firmware_folder
@@ -62,7 +61,11 @@ def page() -> str:
     every = [boards.load(name) for name in boards.names()]
     real = [board for board in every if board.kind == "serial"]
     others = [board for board in every if board.kind != "serial"]
-    parts = [_HEAD, _table(HEADINGS, [_row(board) for board in [*real, *others]]), _REAL]
+    parts = [
+        _HEAD,
+        f"{markdown.grid(HEADINGS, [_row(board) for board in [*real, *others]])}\n",
+        _REAL,
+    ]
     parts += [_section(board) for board in real]
     parts += [_EMULATED, *(_section(board) for board in others)]
     return "\n".join(parts)
@@ -80,7 +83,7 @@ def _clock(board: Board) -> str:
 def _section(board: Board) -> str:
     facts = _facts(board)
     shape = "\n".join(("```", f"$ edgecompress flash {MODEL} --board {board.id}", *_shape(board)))
-    return f"### {board.id}\n\n{board.title}.\n\n{_table(('', ''), facts)}\n{shape}\n```\n"
+    return f"### {board.id}\n\n{board.title}.\n\n{markdown.grid(('', ''), facts)}\n\n{shape}\n```\n"
 
 
 def _facts(board: Board) -> list[tuple[str, str]]:
@@ -138,8 +141,3 @@ def _shape(board: Board) -> list[str]:
     for heading, cell in zip(markdown.BOARD_HEADINGS, markdown.board(row), strict=True):
         lines.append(f"{heading:<{width}}{_MEASURED.sub(_GAP, cell)}".rstrip())
     return lines
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    ruled = [headings, ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in ruled)

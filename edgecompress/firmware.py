@@ -221,7 +221,6 @@ def _compile(
     board = image.board
     known = board.kind == "program" or _without_model(home, board) in _EMPTIES
     images = (_MODEL,) if known else (_MODEL, _EMPTY)
-    folders = [folder.name for folder in home.iterdir() if folder.name not in _OWN]
     done = 0
 
     def heard(line: str) -> None:
@@ -233,12 +232,7 @@ def _compile(
     running: list[subprocess.Popen[str]] = []
 
     def one(which: str) -> str:
-        sources = work / which / "sources"
-        sources.mkdir(parents=True)
-        for folder in folders:
-            (sources / folder).symlink_to(home.resolve() / folder)
-        generated = model if which == _MODEL else home / _EMPTY
-        (sources / GENERATED).symlink_to(generated.resolve())
+        sources = _sources(home, work / which, model if which == _MODEL else home / _EMPTY)
         settings = {
             "PLATFORMIO_SRC_DIR": str(sources.resolve()),
             "PLATFORMIO_BUILD_DIR": str((work / which / "built").resolve()),
@@ -272,6 +266,17 @@ def _compile(
         raise _failure(image, work, failed) from None
     progress("building", done, done)
     return "".join(logs)
+
+
+def _sources(home: Path, work: Path, generated: Path) -> Path:
+    """A folder of links in `work`: the sources in `home`, and `generated` as the model's."""
+    sources = work / "sources"
+    sources.mkdir(parents=True)
+    for folder in home.resolve().iterdir():
+        if folder.name not in _OWN:
+            (sources / folder.name).symlink_to(folder)
+    (sources / GENERATED).symlink_to(generated.resolve())
+    return sources
 
 
 def _without_model(home: Path, board: Board) -> tuple[Path, Board, str | None]:

@@ -114,7 +114,7 @@ def render(report: Report) -> str:
     blocks = [
         f"# {report.name}",
         f"`model.tflite` SHA-256 `{report.sha256}`",
-        _table(HEADINGS, rows(report)),
+        grid(HEADINGS, rows(report)),
         "Before: the model as given (float32). After: the compressed flatbuffer. The arena under"
         " TFLM is the exact minimum of its interpreter on a 64-bit host.",
         proof_line(report),
@@ -124,14 +124,14 @@ def render(report: Report) -> str:
     if report.budget:
         blocks += ["## Budget", "\n".join(f"- {line}" for line in budget_lines(report))]
     if report.boards:
-        blocks += ["## On boards", _table(BOARD_HEADINGS, [board(row) for row in report.boards])]
+        blocks += ["## On boards", grid(BOARD_HEADINGS, [board(row) for row in report.boards])]
         blocks += [BOARD_NOTE]
     if report.memory is not None:
         blocks += ["## Memory of the ahead-of-time C", *_memory(report.memory)]
     if any(row.pruned is not None or row.tflm is not None for row in report.accuracy):
         blocks += ["## Accuracy by stage", _stages(report)]
     for section in stages.sections(report.steps):
-        table = _table(section.headings, section.rows)
+        table = grid(section.headings, section.rows)
         blocks += [f"## {section.title}", section.note, table]
     if report.layers:
         blocks += ["## Quantisation error by layer", _layers(report)]
@@ -223,7 +223,7 @@ def _stages(report: Report) -> str:
         )
         for row in report.accuracy
     ]
-    return _table(("split", "float", "pruned", "compressed", "TFLM (samples)"), table)
+    return grid(("split", "float", "pruned", "compressed", "TFLM (samples)"), table)
 
 
 def _layers(report: Report) -> str:
@@ -236,7 +236,7 @@ def _layers(report: Report) -> str:
         )
         for row in report.layers
     ]
-    return _table(("layer", "operator", "SQNR dB", "largest error"), table)
+    return grid(("layer", "operator", "SQNR dB", "largest error"), table)
 
 
 def _sqnr(row: LayerRow) -> str:
@@ -245,7 +245,8 @@ def _sqnr(row: LayerRow) -> str:
     return f"{row.sqnr_db:.1f}"
 
 
-def _table(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+def grid(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+    """`body` under `headings` as a Markdown table, without a line end behind it."""
     lines = [headings, tuple("---" for _ in headings), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -253,7 +254,7 @@ def _table(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
 def _memory(memory: MemoryMap) -> list[str]:
     """The plan of the arena: bytes by layer, and the drawing, which folds away where it is long."""
     drawing = f"```text\n{memory_map.draw(memory)}\n```"
-    table = _table(memory_map.HEADINGS, memory_map.peaks(memory))
+    table = grid(memory_map.HEADINGS, memory_map.peaks(memory))
     if len(memory.steps) <= LONG:
         return [memory_map.summary(memory), table, drawing]
     folded = "<details>\n<summary>Bytes by layer, and where each buffer lies</summary>"
