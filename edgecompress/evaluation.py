@@ -28,6 +28,9 @@ Where = Literal["auto", "keras", "tflite", "litert", "tflm"]
 BATCH = 256
 """Rows that a Keras model computes at once."""
 
+MOST_CLASSES = 64
+"""Classes up to which a confusion matrix is made."""
+
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
@@ -159,6 +162,20 @@ def score(outputs: Array, split: Split, *, metric: Metric) -> float:
             f" first in row {bad[0]}; check the model's weights and the input's range"
         )
     return _METRICS[metric](outputs.astype(np.float64), split)
+
+
+def confusion(outputs: Array, split: Split) -> tuple[tuple[int, ...], ...] | None:
+    """How often each class (a row) was answered with each class (a column), as top1 judges.
+
+    None above MOST_CLASSES classes. Raises like `score`.
+    """
+    score(outputs, split, metric="top1")
+    classes = outputs.shape[-1]
+    if classes > MOST_CLASSES:
+        return None
+    pairs = _labels(split) * classes + outputs.reshape(-1, classes).argmax(axis=1)
+    table = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    return tuple(tuple(map(int, row)) for row in table)
 
 
 def compare(a: Array, b: Array) -> BitComparison:

@@ -10,7 +10,7 @@ import contextlib
 import math
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -25,15 +25,16 @@ from edgecompress.backends import aot, cgen, tflm
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
 from edgecompress.datafree.distil import BATCH, distilled
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
-from edgecompress.evaluation import predict, score
+from edgecompress.evaluation import confusion, predict, score
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.prune import prune_structured
-from edgecompress.quantization import quantize, sqnr
+from edgecompress.quantization import LayerError, quantize, sqnr
 from edgecompress.recipe import Budget, Quantize, Recipe, named
-from edgecompress.report import AccuracyRow, Change, LayerRow, MemoryMap, Report, Size
+from edgecompress.report import AccuracyRow, Change, MemoryMap, OperatorRow, Report, Size
 from edgecompress.report.memory_map import from_plan
 from edgecompress.tflite import Program, read, write
+from edgecompress.tflite.account import accounts
 from edgecompress.tflite.passes import lossless
 from edgecompress.vocabulary import Metric, Optimize
 
@@ -213,7 +214,7 @@ def _run(plan: Plan, progress: Progress) -> Result:
             samples=options.tflm_samples,
             kernels=options.kernels,
         )
-    layers = _layers(plan, quantized, progress)
+    errors = _errors(plan, quantized, progress)
     with _stage(progress, "accuracy"):
         outputs = judged.result()
     with _stage(progress, "TFLM bits"):
@@ -221,19 +222,19 @@ def _run(plan: Plan, progress: Progress) -> Result:
     arena = None if found is None else found.arena
     planned, aot_unsupported = _planned(program, plan.optimize)
     report = Report(
-        schema=1,
         name=artifact.name,
         sha256=str(artifact.sha256),
         tools={**_versions(), "accuracy": outputs.label},
         commit=_commit(),
         steps=artifact.steps,
         size=_size(given, artifact, program, baseline, arena, planned),
-        accuracy=_accuracy(plan, floats, pruned_floats, _judged(plan, outputs.values), found),
+        accuracy=_accuracy(plan, floats, pruned_floats, outputs.values, found),
         proof=None if found is None else found.proof,
-        layers=layers,
+        operators=_operators(program, errors),
         unsupported=unsupported,
         aot_unsupported=aot_unsupported,
         memory=None if planned is None else _memory(planned, artifact.name),
+        labels=() if plan.data is None else plan.data.labels,
     )
     sources = _sources(program, artifact.name, tflm_arena=arena, planned=planned)
     return Result(artifact, report.judged(plan.budget), sources)
@@ -372,13 +373,18 @@ def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> S
 
 def _judged(plan: Plan, outputs: Float) -> list[float]:
     """The metric of each split; `outputs` are those of all splits, one after the other."""
-    if plan.data is None or not plan.splits:
+    if plan.data is None:
+        return []
+    parts = zip(_by_split(plan, outputs), plan.splits, strict=True)
+    return [score(part, split, metric=plan.data.metric) for part, split in parts]
+
+
+def _by_split(plan: Plan, outputs: Float) -> list[Float]:
+    """The rows of `outputs`, those of all splits, that are each split's."""
+    if not plan.splits:
         return []
     ends = np.cumsum([len(split) for split in plan.splits])
-    return [
-        score(part, split, metric=plan.data.metric)
-        for part, split in zip(np.split(outputs, ends[:-1]), plan.splits, strict=True)
-    ]
+    return np.split(outputs, ends[:-1])
 
 
 def _pruned(plan: Plan, progress: Progress) -> Artifact:
@@ -444,21 +450,31 @@ def _slimmed(artifact: Artifact) -> Artifact:
     return artifact.after(Step("lossless", effect=effect), tflite=after)
 
 
-def _layers(plan: Plan, artifact: Artifact, progress: Progress) -> tuple[LayerRow, ...]:
+def _errors(plan: Plan, artifact: Artifact, progress: Progress) -> Sequence[LayerError]:
+    """The quantisation error of each operator; none where it cannot be known."""
     if artifact.keras is None or plan.calibration is None:
         return ()
     rows = plan.calibration[: plan.recipe.evaluate.error_samples]
     with _stage(progress, "quantisation error"):
-        errors = sqnr(artifact, rows)
-    return tuple(
-        LayerRow(
-            error.layer,
-            error.kind,
-            None if error.sqnr_db is None or math.isinf(error.sqnr_db) else error.sqnr_db,
-            error.max_abs,
+        return sqnr(artifact, rows)
+
+
+def _operators(program: Program, errors: Sequence[LayerError]) -> tuple[OperatorRow, ...]:
+    """The operators of `program` with their `errors`, which may be of more: those of the flatbuffer
+    that lossless passes made it of."""
+    rows = []
+    left = iter(errors)
+    for each in accounts(program):
+        error = next((one for one in left if one.kind == each.kind), None)
+        known = None if error is None else error.sqnr_db
+        rows.append(
+            OperatorRow(
+                **asdict(each),
+                sqnr_db=None if known is None or math.isinf(known) else known,
+                max_abs=None if error is None else error.max_abs,
+            )
         )
-        for error in errors
-    )
+    return tuple(rows)
 
 
 def _size(
@@ -496,13 +512,15 @@ def _memory(planned: aot.Schedule, name: str) -> MemoryMap:
 
 
 def _accuracy(
-    plan: Plan, floats: Scores, pruned: Scores, compressed: Scores, found: proof.OnDevice | None
+    plan: Plan, floats: Scores, pruned: Scores, outputs: Float, found: proof.OnDevice | None
 ) -> tuple[AccuracyRow, ...]:
-    """One row a split; what TFLM computed is of rows of the first."""
+    """One row a split; `outputs` are the flatbuffer's, what TFLM computed is of rows of the
+    first."""
     rows: list[AccuracyRow] = []
     if plan.data is None:
         return ()
-    for i, split in enumerate(plan.splits):
+    parts = _by_split(plan, outputs)
+    for i, (split, part) in enumerate(zip(plan.splits, parts, strict=True)):
         device = None if found is None or i else _device_score(plan.data, found)
         rows.append(
             AccuracyRow(
@@ -512,9 +530,10 @@ def _accuracy(
                 samples=len(split),
                 float=None if floats is None else floats[i],
                 pruned=None if pruned is None else pruned[i],
-                compressed=None if compressed is None else compressed[i],
+                compressed=score(part, split, metric=plan.data.metric),
                 tflm=device,
                 tflm_samples=None if device is None or found is None else len(found.picked),
+                confusion=confusion(part, split) if plan.data.metric == "top1" else None,
             )
         )
     return tuple(rows)

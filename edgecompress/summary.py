@@ -6,14 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from edgecompress import zoo
 from edgecompress.artifact import Artifact
 from edgecompress.errors import UnsupportedError
-
-if TYPE_CHECKING:
-    from edgecompress.tflite import Tensor
 
 
 @dataclass(frozen=True)
@@ -134,18 +131,13 @@ def _unsupported(artifact: Artifact) -> tuple[str, ...]:
 def _of_program(artifact: Artifact, size: int) -> Summary:
     from edgecompress.backends import tflm
     from edgecompress.tflite import read
-    from edgecompress.tflite.lifetimes import live_bytes
+    from edgecompress.tflite.account import accounts
 
     program = read(artifact.need_tflite("inspect"))
-    counted: set[int] = set()
-    lines = []
-    for op, live in zip(program.ops, live_bytes(program), strict=True):
-        constants = {i for i in op.inputs if i >= 0 and _is_parameter(program.tensors[i])}
-        params = sum(program.tensors[i].elements for i in constants - counted)
-        counted |= constants
-        shape = program.results(op)[0].shape if op.outputs else ()
-        macs = program.macs_of(op)
-        lines.append(Line(program.layer_of(op), op.title, shape, macs, params, live))
+    lines = [
+        Line(each.layer, each.kind, each.shape, each.macs, each.params, each.live_bytes)
+        for each in accounts(program)
+    ]
     inputs = [program.tensors[i] for i in program.inputs]
     return Summary(
         name=artifact.name,
@@ -165,12 +157,6 @@ def _file_bytes(path: Path) -> int:
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size
-
-
-def _is_parameter(tensor: Tensor) -> bool:
-    """A weight or a bias: not an activation, nor a whole-number constant such as a shape."""
-    plain_integer = tensor.dtype in ("int32", "int64") and not tensor.scales
-    return tensor.data is not None and not plain_integer
 
 
 def _elements(shape: Sequence[int | None]) -> int | None:

@@ -1,11 +1,12 @@
 """Report: what a run measured, as strict JSON and as Markdown."""
 
+from edgecompress.report.boards import BoardRow
 from edgecompress.report.memory_map import MapBlock, MapStep, MemoryMap
+from edgecompress.report.operators import OperatorRow
 from edgecompress.report.report import (
     AccuracyRow,
     Change,
     Difference,
-    LayerRow,
     Proof,
     Report,
     Size,
@@ -14,12 +15,13 @@ from edgecompress.report.report import (
 
 __all__ = [
     "AccuracyRow",
+    "BoardRow",
     "Change",
     "Difference",
-    "LayerRow",
     "MapBlock",
     "MapStep",
     "MemoryMap",
+    "OperatorRow",
     "Proof",
     "Report",
     "Size",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgecompress.report.checks import ReportError, at_least
+from edgecompress.report.image import Attribution
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,36 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class OpCost:
+    """What one operator took, in the unit of the board's timing, and the kernel that ran ("" where
+    the backend has no names for them)."""
+
+    kernel: str
+    amount: int
+
+    def __post_init__(self) -> None:
+        at_least(0, amount=self.amount)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of flash and RAM that the model adds to an image without one, as built for the board
+    `built_for`: another board of the same core, where this one's tools are not here."""
+
+    flash: int
+    ram: int
+    built_for: str
+
+
+@dataclass(frozen=True)
 class BoardRow:
     """One board and backend: bytes of flash and RAM of the whole image (RAM without the stack),
     of the arena, and of the stack at its deepest; what an inference takes; whether the bits are
-    right. None is what was not measured."""
+    right. None is what was not measured.
+
+    `cost` is what the model adds, `image` what all bytes are for, `profile` what each operator of
+    the report took (empty: not profiled), `note` what else there is to know.
+    """
 
     board: str
     backend: str
@@ -77,12 +104,29 @@ class BoardRow:
     stack: int | None
     timing: Timing | None
     outputs: Outputs | None
+    cost: Cost | None = None
+    image: Attribution | None = None
+    profile: tuple[OpCost, ...] = ()
+    note: str | None = None
 
     def __post_init__(self) -> None:
         at_least(0, flash=self.flash, ram=self.ram, arena=self.arena, stack=self.stack)
+        if self.profile and self.timing is None:
+            raise ReportError("profile: it is given without a timing, which has its unit")
+        image = self.image
+        if image is not None and (image.flash.total, image.ram.total) != (self.flash, self.ram):
+            raise ReportError(
+                f"image: its parts are {image.flash.total} bytes of flash and {image.ram.total} of"
+                f" RAM, the row says {self.flash} and {self.ram}"
+            )
+
+    @property
+    def key(self) -> str:
+        """The board and, where it is not the ahead-of-time C, the backend: qemu_m4-tflm."""
+        return self.board if self.backend == "aot" else f"{self.board}-{self.backend}"
 
 
 def merged(rows: tuple[BoardRow, ...], row: BoardRow) -> tuple[BoardRow, ...]:
     """`rows` with `row` in the place of the one for its board and backend, sorted by both."""
-    others = [old for old in rows if (old.board, old.backend) != (row.board, row.backend)]
+    others = [old for old in rows if old.key != row.key]
     return tuple(sorted([*others, row], key=lambda each: (each.board, each.backend)))

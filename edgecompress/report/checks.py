@@ -9,7 +9,7 @@ class ReportError(EdgeCompressError):
     """A report file that is missing, damaged or of another schema."""
 
 
-def at_least(least: int, **values: int | None) -> None:
+def at_least(least: int, **values: float | None) -> None:
     """ReportError unless each of the values that were measured is `least` or more."""
     for name, value in values.items():
         if value is not None and value < least:

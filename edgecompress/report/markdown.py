@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from edgecompress.report import memory_map, stages
 from edgecompress.report.boards import BoardRow, Timing
 from edgecompress.report.memory_map import MemoryMap
-from edgecompress.report.report import AccuracyRow, Change, LayerRow, Proof, Report
+from edgecompress.report.operators import OperatorRow
+from edgecompress.report.report import AccuracyRow, Change, Proof, Report
 from edgecompress.vocabulary import Metric
 
 Row = tuple[str, str, str, str]
@@ -26,6 +27,18 @@ BOARD_HEADINGS = (
     "spread in runs (source)",
     "est. Cortex-M4 cycles",
     "outputs equal / 1 LSB / further",
+)
+OPERATOR_HEADINGS = (
+    "layer",
+    "operator",
+    "output",
+    "MACs",
+    "weight bytes",
+    "bits",
+    "zeros",
+    "activation bytes",
+    "SQNR dB",
+    "largest error",
 )
 BOARD_NOTE = (
     "Flash and RAM are those of the whole image; the stack, its deepest, is not part of the RAM."
@@ -133,8 +146,11 @@ def render(report: Report) -> str:
     for section in stages.sections(report.steps):
         table = grid(section.headings, section.rows)
         blocks += [f"## {section.title}", section.note, table]
-    if report.layers:
-        blocks += ["## Quantisation error by layer", _layers(report)]
+    if report.operators:
+        blocks += [
+            "## Layers",
+            grid(OPERATOR_HEADINGS, [operator(row) for row in report.operators]),
+        ]
     if report.steps:
         listed = [
             f"- **{step.stage}**: {_short(step.params)} → {_short(step.effect)}"
@@ -226,20 +242,24 @@ def _stages(report: Report) -> str:
     return grid(("split", "float", "pruned", "compressed", "TFLM (samples)"), table)
 
 
-def _layers(report: Report) -> str:
-    table = [
-        (
-            row.layer,
-            row.kind,
-            _sqnr(row),
-            "" if row.max_abs is None else f"{row.max_abs:.4g}",
-        )
-        for row in report.layers
-    ]
-    return grid(("layer", "operator", "SQNR dB", "largest error"), table)
+def operator(row: OperatorRow) -> tuple[str, ...]:
+    """One operator under OPERATOR_HEADINGS."""
+    sparsity = row.sparsity
+    return (
+        row.layer,
+        row.kind,
+        "x".join(map(str, row.shape)),
+        f"{row.macs:,}" if row.macs else "",
+        f"{row.weight_bytes:,}" if row.weight_bytes else "",
+        "" if row.bits is None else str(row.bits),
+        "" if sparsity is None else f"{sparsity:.1%}",
+        f"{row.activation_bytes:,}",
+        _sqnr(row),
+        "" if row.max_abs is None else f"{row.max_abs:.4g}",
+    )
 
 
-def _sqnr(row: LayerRow) -> str:
+def _sqnr(row: OperatorRow) -> str:
     if row.sqnr_db is None:
         return "exact" if row.max_abs == 0 else "not matched"
     return f"{row.sqnr_db:.1f}"

@@ -1,4 +1,4 @@
-"""The frozen tables of a report, their JSON form (schema 1) and the budget check.
+"""The frozen tables of a report, their JSON form (schema 2) and the budget check.
 
 What was not measured is None, never 0.
 """
@@ -20,10 +20,13 @@ from edgecompress.recipe import Budget
 from edgecompress.report.boards import BoardRow
 from edgecompress.report.checks import ReportError, at_least
 from edgecompress.report.memory_map import MemoryMap
+from edgecompress.report.operators import OperatorRow
 from edgecompress.strict import TOO_DEEP, build
 from edgecompress.vocabulary import Metric
 
 Number = float
+SCHEMA, OLDER = 2, (1,)
+"""The schema of report.json that is read and written, and those before it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ class AccuracyRow:
     """One split: the metric of the float model, of the pruned float model and of the flatbuffer.
 
     top1 and auc are fractions (more is better), mse is in the output's own unit (less is better).
-    `tflm` is the metric under the TFLM interpreter on its first `tflm_samples` rows.
+    `tflm` is the metric under the TFLM interpreter on its first `tflm_samples` rows. `confusion`
+    counts the flatbuffer's answers: a row for each true class, a column for each that was
+    answered; None where the metric is not top1.
     """
 
     split: str
@@ -78,8 +83,10 @@ class AccuracyRow:
     compressed: Number | None
     tflm: Number | None
     tflm_samples: int | None
+    confusion: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
+        self._check_confusion()
         at_least(1, samples=self.samples, tflm_samples=self.tflm_samples)
         if (self.tflm is None) != (self.tflm_samples is None):
             raise ReportError("tflm and tflm_samples: one is given without the other")
@@ -90,6 +97,14 @@ class AccuracyRow:
             most = math.inf if self.metric == "mse" else 1
             if value is not None and not 0 <= value <= most:
                 raise ReportError(f"{name} = {value}: {self.metric} is from 0 to {most}")
+
+    def _check_confusion(self) -> None:
+        table = self.confusion
+        if table is None:
+            return
+        at_least(0, confusion=min((count for row in table for count in row), default=0))
+        if any(len(row) != len(table) for row in table) or sum(map(sum, table)) != self.samples:
+            raise ReportError(f"confusion: a square table of {self.samples} samples is wanted")
 
     @property
     def drop(self) -> Number | None:
@@ -156,31 +171,43 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class LayerRow:
-    """Quantisation error of one operator: SQNR in dB and the largest absolute error, against the
-    float activations of its layer. Both are None where no tensor could be matched to the layer;
-    an error of 0, whose SQNR is infinite, has `max_abs` 0 and no `sqnr_db`."""
-
-    layer: str
-    kind: str
-    sqnr_db: float | None
-    max_abs: float | None
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """One limit of the budget and what was measured against it."""
+    """One limit of the budget and what was measured against it.
+
+    `limit` is its key in budget.toml (`size.tflite`, `board.qemu_m4.flash`), `least` and `most`
+    what it allows, `tolerance` the share by which both may be missed. `measured` is None where
+    there was no measurement, which breaks the limit. `causes` are the largest contributions to
+    what was measured, a few words each.
+    """
 
     limit: str
-    allowed: float
+    least: float | None
+    most: float | None
+    tolerance: float
     measured: float | None
-    ok: bool
+    causes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < 1:
+            raise ReportError(f"tolerance = {self.tolerance}: it is from 0 to less than 1")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the limit is kept."""
+        value = self.measured
+        if value is None:
+            return False
+        over = self.most is not None and value > self.most + abs(self.most) * self.tolerance
+        under = self.least is not None and value < self.least - abs(self.least) * self.tolerance
+        return not (over or under)
 
     def __str__(self) -> str:
-        digits = ",.0f" if self.limit.startswith("size.") else ".4g"
+        digits = ".4g" if self.limit.startswith("accuracy.") else ",.0f"
         measured = "not measured" if self.measured is None else format(self.measured, digits)
-        sign = ">=" if self.limit == "accuracy.min" else "<="
-        return f"{self.limit} is {measured}, must be {sign} {format(self.allowed, digits)}"
+        bounds = (("<=", self.most), (">=", self.least))
+        wanted = " and ".join(f"{sign} {format(b, digits)}" for sign, b in bounds if b is not None)
+        slack = f" (tolerance {self.tolerance:.3g})" if self.tolerance else ""
+        return f"{self.limit} is {measured}, must be {wanted}{slack}"
 
 
 @dataclass(frozen=True)
@@ -195,13 +222,14 @@ class Report:
     size: Size
     accuracy: tuple[AccuracyRow, ...]
     proof: Proof | None
-    layers: tuple[LayerRow, ...]
+    operators: tuple[OperatorRow, ...]
     unsupported: tuple[str, ...]
     aot_unsupported: tuple[str, ...]
     budget: tuple[Verdict, ...] = ()
     boards: tuple[BoardRow, ...] = ()
     memory: MemoryMap | None = None
-    schema: Literal[1] = 1
+    labels: tuple[str, ...] = ()
+    schema: Literal[2] = 2
 
     def judged(self, budget: Budget) -> Report:
         """This report with one Verdict for each limit of `budget`.
@@ -221,8 +249,7 @@ class Report:
             verdicts.append(_at_most("accuracy.max_drop", budget.accuracy.max_drop, drop))
         if budget.accuracy.min is not None:
             value = None if first is None else first.compressed
-            ok = value is not None and value >= budget.accuracy.min
-            verdicts.append(Verdict("accuracy.min", budget.accuracy.min, value, ok))
+            verdicts.append(Verdict("accuracy.min", budget.accuracy.min, None, 0.0, value))
         return dataclasses.replace(self, budget=tuple(verdicts))
 
     def check(self, budget: Budget | None = None) -> None:
@@ -249,6 +276,12 @@ class Report:
             raise ReportError(f"{where}: {TOO_DEEP}; run compress again") from None
         except ValueError as error:
             raise ReportError(f"{where}: not JSON ({error}); run compress again") from error
+        schema = table.get("schema") if isinstance(table, dict) else None
+        if type(schema) is int and schema in OLDER:
+            raise ReportError(
+                f"{where}: written by an older edgecompress (schema {schema}, this one reads"
+                f" {SCHEMA}); run compress again"
+            )
         return build(cls, table, where=where, error=ReportError, complete=True)
 
     @classmethod
@@ -280,4 +313,4 @@ def _figure(text: str) -> float:
 
 
 def _at_most(name: str, limit: float, measured: float | None) -> Verdict:
-    return Verdict(name, limit, measured, measured is not None and measured <= limit)
+    return Verdict(name, None, limit, 0.0, measured)

@@ -153,10 +153,14 @@ def test_the_ahead_of_time_c_compiles_and_runs_by_itself(run: Path, tmp_path: Pa
 
 
 def test_every_layer_has_its_error(run: Path) -> None:
-    layers = table(run)["layers"]
-    matched = [layer for layer in layers if layer["sqnr_db"] is not None]
+    found = table(run)["operators"]
+    matched = [row for row in found if row["sqnr_db"] is not None]
     assert len(matched) >= 4
-    assert all(layer["sqnr_db"] > 10 for layer in matched)
+    assert all(row["sqnr_db"] > 10 for row in matched)
+    assert sum(row["macs"] for row in found) == table(run)["size"]["macs"]["after"]
+    (first,) = table(run)["accuracy"][:1]
+    right = sum(row[i] for i, row in enumerate(first["confusion"]))
+    assert right / first["samples"] == first["compressed"]
 
 
 def test_the_steps_can_be_repeated(run: Path, small: tuple[Path, Path]) -> None:

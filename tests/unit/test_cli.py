@@ -12,6 +12,8 @@ import pytest
 
 import edgecompress
 from edgecompress import cli
+from edgecompress.commands.options import JSON
+from edgecompress.terminal import Terminal
 
 HEAVY = {"tensorflow", "keras", "tf_keras", "numpy", "rich"}
 
@@ -47,7 +49,7 @@ def test_the_public_names_are_what_all_says() -> None:
 def test_what_native_code_says_is_hidden_unless_verbose(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def chatter(args: object, terminal: cli.Terminal) -> None:
+    def chatter(args: object, terminal: Terminal) -> None:
         os.write(1, b"native stdout\n")
         os.write(2, b"native stderr\n")
         terminal.say("the answer")
@@ -76,7 +78,7 @@ def test_exit_codes(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(args: object, terminal: cli.Terminal) -> None:
+    def fail(args: object, terminal: Terminal) -> None:
         raise error
 
     monkeypatch.setitem(cli.COMMANDS, "models", (fail, "list the zoo", ()))
@@ -89,7 +91,7 @@ def test_a_polite_request_to_end_is_an_interrupt(
 ) -> None:
     cleaned = []
 
-    def wait(args: object, terminal: cli.Terminal) -> None:
+    def wait(args: object, terminal: Terminal) -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
@@ -121,7 +123,7 @@ def test_counts_are_checked_at_the_door(count: str, capfd: pytest.CaptureFixture
 
 
 def test_a_bug_is_raised_under_verbose(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(args: object, terminal: cli.Terminal) -> None:
+    def fail(args: object, terminal: Terminal) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setitem(cli.COMMANDS, "models", (fail, "list the zoo", ()))
@@ -132,12 +134,12 @@ def test_a_bug_is_raised_under_verbose(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_is_one_line_a_stage_where_stderr_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def work(args: object, terminal: cli.Terminal) -> None:
+    def work(args: object, terminal: Terminal) -> None:
         with terminal.bars() as progress:
             for done in range(3):
                 progress("count", done, 2)
 
-    monkeypatch.setitem(cli.COMMANDS, "models", (work, "list the zoo", (cli.JSON,)))
+    monkeypatch.setitem(cli.COMMANDS, "models", (work, "list the zoo", (JSON,)))
     assert cli.main(["models"]) == 0
     assert capfd.readouterr().err == "count ...\n"
     assert cli.main(["models", "--json"]) == 0

@@ -15,13 +15,13 @@ from edgecompress.report import (
     AccuracyRow,
     Change,
     Difference,
-    LayerRow,
     Proof,
     Report,
     Size,
     markdown,
 )
 from edgecompress.report.report import ReportError
+from tests.reports import operator
 
 PROOF = Proof("reference 1", "subject 2", 64, 768, 768, 0, 0, 0)
 REPORT = Report(
@@ -39,7 +39,10 @@ REPORT = Report(
     ),
     accuracy=(AccuracyRow("test", "", "top1", 100, 0.95, 0.94, 0.93, 0.9, 10),),
     proof=PROOF,
-    layers=(LayerRow("conv", "CONV_2D", 35.5, 0.1), LayerRow("odd", "ADD", None, None)),
+    operators=(
+        operator("conv", "CONV_2D", sqnr_db=35.5),
+        operator("odd", "ADD", sqnr_db=None, max_abs=None),
+    ),
     unsupported=(),
     aot_unsupported=("CUMSUM in layer y",),
 )
@@ -53,7 +56,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
     assert len(judged.budget) == 2
     judged.save(tmp_path)
     assert Report.read(tmp_path) == judged
-    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 2
     assert (tmp_path / "report.md").read_text() == markdown.render(judged)
 
 
@@ -62,13 +65,14 @@ def test_json_round_trip(tmp_path: Path) -> None:
     [
         (lambda t: t.pop("size"), "missing key size"),
         (lambda t: t.update(extra=1), "unknown key extra; allowed: accuracy, .*"),
-        (lambda t: t.update(schema=2), "schema = 2: write one of 1"),
+        (lambda t: t.update(schema=3), "schema = 3: write one of 2"),
+        (lambda t: t.update(schema=1), r"written by an older edgecompress \(schema 1, this one .*"),
         (lambda t: t["size"]["params"].update(after="9"), "size.params.after = '9': write a .*"),
         (lambda t: t["accuracy"][0].pop("metric"), r"missing key accuracy\[0\].metric"),
         (lambda t: t["accuracy"][0].update(metric="f1"), r"accuracy\[0\].metric = 'f1': write .*"),
         (lambda t: t.update(steps=None), "steps = None: write a list of a table"),
         (lambda t: t.pop("schema"), "missing key schema"),
-        (lambda t: t.update(schema=True), "schema = True: write one of 1"),
+        (lambda t: t.update(schema=True), "schema = True: write one of 2"),
         (lambda t: t.pop("budget"), "missing key budget"),
         (lambda t: t["proof"].pop("differs_at"), "missing key proof.differs_at"),
         (lambda t: t["size"]["arena"].update(before=-1), "size.arena.before = -1: it must be 0 .*"),
@@ -134,9 +138,9 @@ def test_a_figure_that_is_no_number_is_refused(figure: str) -> None:
 
 
 def test_a_figure_that_is_no_number_is_not_written() -> None:
-    layers = (LayerRow("conv", "CONV_2D", None, float("inf")),)
+    rows = (operator("conv", "CONV_2D", sqnr_db=None, max_abs=float("inf")),)
     with pytest.raises(ValueError, match="JSON compliant"):
-        dataclasses.replace(REPORT, layers=layers).to_json()
+        dataclasses.replace(REPORT, operators=rows).to_json()
 
 
 def test_a_missing_or_damaged_report_says_what_to_do(tmp_path: Path) -> None:
@@ -232,8 +236,8 @@ def test_markdown_has_the_budget_the_stages_and_the_tools() -> None:
 
 def test_markdown_shows_layers_that_could_not_be_matched() -> None:
     text = markdown.render(REPORT)
-    assert "| conv | CONV_2D | 35.5 | 0.1 |" in text
-    assert "| odd | ADD | not matched |  |" in text
+    assert "| conv | CONV_2D | 1x5x5x4 | 2,500 | 116 | 8 | 20.0% | 100 | 35.5 | 0.1 |" in text
+    assert "| odd | ADD | 1x5x5x4 | 2,500 | 116 | 8 | 20.0% | 100 | not matched |  |" in text
 
 
 def test_markdown_tells_of_groups_repaired_layers_and_rounded_weights() -> None:

@@ -1,0 +1,1 @@
+"""The commands, a module a group; each has its functions and their options in COMMANDS."""
