@@ -7,7 +7,7 @@ ARGS ?=
 EC = .venv/bin/edgecompress
 PY = .venv/bin/python
 
-.PHONY: help compress build flash measure doctor tools report pull train test lint bench clean
+.PHONY: help compress build flash measure doctor tools report footprint pull train test lint bench clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,8 +27,11 @@ measure: .venv/.ready tools ## what an inference of MODEL takes on BOARD, operat
 doctor: .venv/.ready ## what this machine lacks for the boards, and how to get it
 	@$(EC) doctor $(ARGS)
 
-report: .venv/.ready ## print the report of the last run of MODEL and check its budget
-	@$(EC) report $(MODEL) $(ARGS)
+report: .venv/.ready tools ## measure MODEL on BOARD, write report.html, check the budget
+	@$(EC) report $(MODEL) --board $(BOARD) $(ARGS)
+
+footprint: .venv/.ready tools ## measure MODEL on BOARD as the base that changes are compared with
+	@$(PY) ci/footprint.py $(MODEL) --boards $(BOARD) --keep footprint $(ARGS)
 
 pull: .venv/.ready ## fetch a zoo model's public files by pinned SHA-256
 	@$(EC) pull $(MODEL) $(ARGS)
@@ -36,7 +39,8 @@ pull: .venv/.ready ## fetch a zoo model's public files by pinned SHA-256
 train: .venv/.ready ## train a zoo model afresh
 	@$(EC) train $(MODEL) $(ARGS)
 
-test: .venv/.ready tools ## the tests; what is missing on this machine is skipped with a reason
+test: .venv/.ready ## the tests; what is missing on this machine is skipped with a reason
+	@scripts/tools.sh test
 	@$(PY) -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 lint: .venv/.ready ## ruff and mypy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -70,24 +71,22 @@ def totals(image: Image, run: Run, known: Table) -> list[Row]:
     """What, ours, TFLM's; one row a figure."""
     footprint, bits = image.footprint, run.bits
     assert footprint is not None
-    parts = (
-        f"weights {footprint.weights:,}, constants {footprint.constants:,}, kernels"
-        f" {footprint.kernels:,}, runtime {footprint.runtime:,}, data {footprint.data:,}"
-    )
+    flash, ram = footprint.flash, footprint.ram
+    parts = ", ".join(f"{part} {size:,}" for part, size in dataclasses.asdict(flash).items())
     cost = image.cost
     cycles = known.get("cycles")
     equal = "not compared" if bits is None else f"{bits.exact:,} of {bits.elements:,}"
     rows: list[tuple[str, str]] = [
         ("instructions per inference", amount(run.per_inference, known.get("instructions"))),
         ("estimated cycles", span(run.cycles)),
-        ("flash bytes, whole image", amount(footprint.flash, known.get("flash"))),
+        ("flash bytes, whole image", amount(flash.total, known.get("flash"))),
         ("of it", parts),
-        ("RAM bytes, whole image", amount(footprint.ram, known.get("ram"))),
+        ("RAM bytes, whole image", amount(ram.total, known.get("ram"))),
         ("of it the arena", amount(run.arena, known.get("arena"))),
         ("stack bytes", amount(run.stack, known.get("stack"))),
         (
             "flash, RAM bytes that the model adds",
-            "" if cost is None else f"{cost[0]:,}, {cost[1]:,}",
+            "" if cost is None else f"{cost.flash:,}, {cost.ram:,}",
         ),
         ("outputs with TFLM's bits", equal),
     ]

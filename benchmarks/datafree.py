@@ -194,7 +194,8 @@ def device(reference: Reference) -> None:
         image, run = measured(reference.name, data)
         footprint, equal = image.footprint, run.bits
         assert footprint is not None and equal is not None
-        sizes = (len(data), footprint.weights, footprint.flash, footprint.ram, run.per_inference)
+        flash, ram = footprint.flash, footprint.ram
+        sizes = (len(data), flash.weights, flash.total, ram.total, run.per_inference)
         proof = f"{equal.exact:,} of {equal.elements:,}"
         rows.append((str(bits), f"{_top1(artifact, reference):.2f}", *map(amount, sizes), proof))
     show(DEVICE, rows)

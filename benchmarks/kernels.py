@@ -82,8 +82,8 @@ def whole(label: str, image: Image, run: Run) -> Row:
         label,
         amount(run.per_inference),
         span(run.cycles),
-        amount(footprint.flash),
-        amount(footprint.ram),
+        amount(footprint.flash.total),
+        amount(footprint.ram.total),
         amount(run.arena),
         f"{bits.exact:,} of {bits.elements:,}",
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgecompress.artifact import Artifact, Step
+    from edgecompress.budget import Budget
     from edgecompress.data import Dataset, Split
     from edgecompress.deployment import build
     from edgecompress.errors import EdgeCompressError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from edgecompress.pipeline import compress
     from edgecompress.prune import prune_structured
     from edgecompress.quantization import quantize
-    from edgecompress.recipe import Budget, Recipe
+    from edgecompress.recipe import Recipe
     from edgecompress.report import Report
     from edgecompress.zoo import dataset, load
 
@@ -23,7 +24,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Artifact": "artifact",
-    "Budget": "recipe",
+    "Budget": "budget",
     "Dataset": "data",
     "EdgeCompressError": "errors",
     "Recipe": "recipe",

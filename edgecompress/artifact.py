@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +21,9 @@ KERAS_FILE = "float.keras"
 FLATBUFFER = "model.tflite"
 STEPS = "steps.json"
 """The files of a run directory."""
+
+_METADATA = "metadata.json"
+_DATE = datetime.datetime(1980, 1, 1)
 
 Json = Any
 """A value that `json.dumps` writes: None, bool, int, float, str, list or dict of these."""
@@ -86,7 +91,12 @@ class Artifact:
         """
         model = self.keras
         if model is not None:
-            write_whole(folder / KERAS_FILE, model.save)
+
+            def write(temporary: Path) -> None:
+                model.save(temporary)
+                _undated(temporary)
+
+            write_whole(folder / KERAS_FILE, write)
         if self.tflite is not None:
             write_bytes(folder / FLATBUFFER, self.tflite)
         written = {KERAS_FILE: model is not None, FLATBUFFER: self.tflite is not None}
@@ -100,3 +110,17 @@ class Artifact:
         write_text(folder / STEPS, json.dumps(record, indent=1) + "\n")
         for name in written.keys() - digests.keys():
             (folder / name).unlink(missing_ok=True)
+
+
+def _undated(archive: Path) -> None:
+    """Give a .keras file the first date that a zip can have, so that a model is always the same
+    bytes."""
+    with zipfile.ZipFile(archive) as found:
+        members = {name: found.read(name) for name in found.namelist()}
+    about = {**json.loads(members[_METADATA]), "date_saved": _DATE.strftime("%Y-%m-%d@%H:%M:%S")}
+    members[_METADATA] = json.dumps(about).encode()
+    with zipfile.ZipFile(archive, "w") as fresh:
+        for name, content in members.items():
+            member = zipfile.ZipInfo(name, _DATE.timetuple()[:6])
+            member.external_attr = 0o644 << 16
+            fresh.writestr(member, content)

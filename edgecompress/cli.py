@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import edgecompress
-from edgecompress.commands import board, compress, model, report
+from edgecompress.commands import board, budget, compare, compress, diff, history, model, report
 from edgecompress.commands.options import Command, Options
 from edgecompress.errors import EdgeCompressError
 from edgecompress.terminal import streams
@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[Command, str, Options]] = {
     **report.COMMANDS,
     **model.COMMANDS,
     **board.COMMANDS,
+    **diff.COMMANDS,
+    **budget.COMMANDS,
+    **history.COMMANDS,
+    **compare.COMMANDS,
 }
 
 

@@ -19,7 +19,7 @@ from edgecompress.evaluation import score
 from edgecompress.firmware import Image
 from edgecompress.progress import Progress, silent
 from edgecompress.report.markdown import formatted
-from edgecompress.tflite import read
+from edgecompress.tflite import Program, read
 from edgecompress.vocabulary import Backend, Core, Metric, Optimize
 
 RUNS = Path("build")
@@ -64,22 +64,32 @@ def build(
     backend: Backend = "aot",
     optimize: Optimize = "balanced",
     out: Path | None = None,
+    oversize: bool = False,
     progress: Progress = silent,
 ) -> Image:
     """The firmware image of a quantised model for `board`, in <out>/<board>-<backend>/.
 
     `optimize` is what the kernels of the ahead-of-time C are chosen for (see `aot.schedule`); `out`
-    is build/<name> unless given. Raises the errors of `sources` and of `firmware.build`.
+    is build/<name> unless given; `oversize` is as in `firmware.build`. Its footprint says which
+    operators of the model the symbols are there for (under tflm: none). Raises the errors of
+    `sources` and of `firmware.build`.
     """
     target = boards.load(board) if isinstance(board, str) else board
     flatbuffer = artifact.need_tflite("build")
+    program = read(flatbuffer)
+    planned = None
+    if backend == aot.NAME:
+        planned = aot.schedule(program, core=target.core, optimize=optimize)
     image = firmware.build(
-        sources(artifact, backend=backend, core=target.core, optimize=optimize),
+        _sources(artifact, program, planned),
         board=target,
         backend=backend,
         out=RUNS / artifact.name if out is None else out,
         name=artifact.name,
         tflite=flatbuffer,
+        owners=None if planned is None else aot.owners(program, planned),
+        layers=[program.layer_of(op) or op.title for op in program.ops],
+        oversize=oversize,
         progress=progress,
     )
     return replace(image, optimize=optimize)
@@ -96,12 +106,20 @@ def sources(
     Raises StageOrderError for a model that is not quantised yet, UnsupportedError for operators
     that the backend lacks, and under tflm the errors of `runtimes.arena`.
     """
-    flatbuffer = artifact.need_tflite("build")
-    program = read(flatbuffer)
+    program = read(artifact.need_tflite("build"))
+    planned = None
     if backend == aot.NAME:
-        return aot.generate(program, name=artifact.name, core=core, optimize=optimize)
+        planned = aot.schedule(program, core=core, optimize=optimize)
+    return _sources(artifact, program, planned)
+
+
+def _sources(artifact: Artifact, program: Program, planned: aot.Schedule | None) -> dict[str, str]:
+    """The sources for the ahead-of-time C as `planned`, for TFLite Micro where that is None."""
+    if planned is not None:
+        return aot.generate(program, name=artifact.name, planned=planned)
     tflm.check(program, artifact.name)
-    return tflm.generate(program, name=artifact.name, arena=runtimes.arena(flatbuffer))
+    arena = runtimes.arena(artifact.need_tflite("build"))
+    return tflm.generate(program, name=artifact.name, arena=arena)
 
 
 @dataclass(frozen=True, eq=False)

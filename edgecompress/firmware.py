@@ -6,25 +6,27 @@ came out and puts it in place as a whole.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from edgecompress import boards, footprint, microlite, platformio
+from edgecompress import boards, footprint, microlite, placeless, platformio
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
 from edgecompress.errors import ConfigError, DeviceError, ToolError
 from edgecompress.files import write_folder
-from edgecompress.footprint import Footprint
 from edgecompress.progress import Progress, silent
+from edgecompress.report.boards import Cost
+from edgecompress.report.image import Attribution
 from edgecompress.vocabulary import Optimize
 
 ELF, MAP, LOG, GENERATED = "firmware.elf", "firmware.map", "log.txt", "generated"
@@ -38,14 +40,18 @@ _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
 _BACKWARDS = re.compile(r"cannot move location counter backwards \(from (\w+) to (\w+)\)")
 _NO_STACK = re.compile(r"heap region overflowed into stack|region RAM overflowed")
 """Where a linker script gives the heap all RAM up to the stack, it says so in one of these ways."""
+_REFUSED = re.compile(r"The program size \((\d+) bytes\) is greater than .* \((\d+) bytes\)")
+"""How PlatformIO says that an image is larger than the board."""
 _COMPILING = re.compile(r"^(Compiling|Archiving|Linking) ")
+_UNDEFINED = "undefined reference"
+_SOURCES = "sources"
 _MODEL, _EMPTY = "model", "empty"
 """The two images that a build makes and the folders it makes them in; firmware/ has the model that
 is none under the second name too."""
 _OWN = frozenset({".pio", GENERATED, platformio.CONFIG, "project.py"})
 """What in firmware/ is PlatformIO's own, and no source."""
 _SHOWN = 3
-_EMPTIES: dict[tuple[Path, Board, str | None], Footprint] = {}
+_EMPTIES: dict[tuple[Path, Board, str | None], Attribution] = {}
 """What images without a model take, of those that this process has built."""
 
 
@@ -56,18 +62,35 @@ class Image:
     `footprint` is what it takes, `empty` what an image without a model takes; both are None where
     the firmware is a program of this computer. `tflite` is the model's file, to judge the image's
     outputs by, None where its sources were not made of one; `flags` are the
-    compiler's for the model's code, `optimize` is what its kernels were chosen for.
+    compiler's for the model's code, `optimize` is what its kernels were chosen for. `too_large`
+    says by how much the image is larger than the board, empty where it fits. `compiler` is what
+    built it, None where the linker's map does not tell; `layers` are what the model's operators are
+    called, as far as that is known.
     """
 
     elf: Path
     board: Board
     backend: str
     name: str
-    footprint: Footprint | None
-    empty: Footprint | None
+    footprint: Attribution | None
+    empty: Attribution | None
     tflite: bytes | None = field(repr=False)
     flags: str = ""
     optimize: Optimize = "balanced"
+    too_large: str = ""
+    compiler: str | None = None
+    layers: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def excess(self) -> str:
+        """Why the image does not fit, in words, with its largest parts; empty where it fits."""
+        if not self.too_large:
+            return ""
+        told = f"does not fit: {self.too_large} ({self.board.memory})"
+        found = self.footprint
+        if found is None:
+            return told
+        return told + _most(found.largest(self.layers, ram=not found.over[0], count=_SHOWN))
 
     @property
     def conditions(self) -> str | None:
@@ -76,31 +99,34 @@ class Image:
         return None if speed is None else f"{speed}; compiled with {self.flags}"
 
     @property
-    def cost(self) -> tuple[int, int] | None:
-        """Bytes of flash and of RAM that the model adds to an image without one."""
+    def cost(self) -> Cost | None:
+        """What the model adds to an image without one."""
         if self.footprint is None or self.empty is None:
             return None
-        return self.footprint.flash - self.empty.flash, self.footprint.ram - self.empty.ram
+        return Cost(
+            self.footprint.flash.total - self.empty.flash.total,
+            self.footprint.ram.total - self.empty.ram.total,
+            self.board.id,
+        )
 
     HEADINGS: ClassVar[tuple[str, ...]] = ("memory", "what", "bytes")
 
     def rows(self) -> list[tuple[str, ...]]:
         """The footprint under HEADINGS, with sums; none where there is no footprint."""
-        found = self.footprint
-        if found is None:
+        found, cost = self.footprint, self.cost
+        if found is None or cost is None:
             return []
+        ram = dataclasses.asdict(found.ram)
+        stack = ram.pop("stack")
         lines = [
-            *(("flash", part, getattr(found, part)) for part in footprint.FLASH),
-            ("flash", "all", found.flash),
-            *(("RAM", part, size) for part in footprint.RAM if (size := getattr(found, part))),
-            ("RAM", "all, without the stack", found.ram),
-            ("RAM", "stack", found.stack),
+            *(("flash", part, size) for part, size in dataclasses.asdict(found.flash).items()),
+            ("flash", "all", found.flash.total),
+            *(("RAM", part, size) for part, size in ram.items() if size),
+            ("RAM", "all, without the stack", found.ram.total),
+            ("RAM", "stack", stack),
+            ("flash", "cost of the model", cost.flash),
+            ("RAM", "cost of the model", cost.ram),
         ]
-        if self.cost is not None:
-            lines += [
-                (memory, "cost of the model", bytes_)
-                for memory, bytes_ in zip(("flash", "RAM"), self.cost, strict=True)
-            ]
         return [(memory, part, f"{size:,}") for memory, part, size in lines]
 
     def table(self) -> dict[str, Any]:
@@ -111,10 +137,22 @@ class Image:
             "backend": self.backend,
             "elf": str(self.elf),
             "flags": self.flags,
+            "compiler": self.compiler,
             "footprint": _sums(self.footprint),
             "empty": _sums(self.empty),
-            "cost": dict(zip(("flash", "ram"), self.cost, strict=True)) if self.cost else None,
+            "cost": None if self.cost is None else dataclasses.asdict(self.cost),
+            "too_large": self.too_large,
         }
+
+
+class TooLarge(DeviceError):
+    """The image is larger than its board: `why` in words."""
+
+    def __init__(self, image: Image, why: str) -> None:
+        self.why = why
+        super().__init__(
+            f"{image.board.id}: {image.name} {why}; take a larger board, or compress more"
+        )
 
 
 def build(
@@ -125,23 +163,31 @@ def build(
     out: Path,
     name: str,
     tflite: bytes | None = None,
+    owners: Mapping[str, tuple[int, ...]] | None = None,
+    layers: Sequence[str] = (),
+    oversize: bool = False,
     progress: Progress = silent,
 ) -> Image:
     """Compile and link the generated `sources` (path: text) of the model `name` for `board`.
 
-    `tflite` is the file that they were made of; the image only carries it. The folder
-    <out>/<board>-<backend>/ gets firmware.elf, firmware.map, log.txt, image.json, generated/ and
-    what else an upload to the board needs: all of it or nothing. Raises UnsupportedError for C++
-    sources where there is no TFLite Micro for the board (see `microlite`); ConfigError for an
-    unknown board or a path that leads out of the folder; ToolError where a tool is missing or
-    fails; DeviceError where the image is too large.
+    `tflite` is the file that they were made of; the image only carries it. `owners` says which
+    operators their constants, functions and files are there for (see `footprint.read`), `layers`
+    what each operator is called. The folder <out>/<board>-<backend>/ gets firmware.elf,
+    firmware.map, log.txt, image.json, generated/ and what else an upload to the board needs: all of
+    it or nothing.
+
+    An image that is larger than the board is linked all the same, to see what is in it: with
+    `oversize` it is the answer, and `too_large` in it is set. Raises TooLarge for one without
+    `oversize`, and where even that link fails; UnsupportedError for C++ sources where there is no
+    TFLite Micro for the board (see `microlite`); ConfigError for an unknown board or a path that
+    leads out of the folder; ToolError where a tool is missing or fails.
     """
     target = boards.load(board) if isinstance(board, str) else board
     home = firmware_folder()
     library = microlite.settings(home, target) if _check(sources) else {}
     need(target)
     folder = out / f"{target.id}-{backend}"
-    image = Image(folder / ELF, target, backend, name, None, None, tflite)
+    image = Image(folder / ELF, target, backend, name, None, None, tflite, layers=tuple(layers))
 
     def fill(fresh: Path) -> None:
         nonlocal image
@@ -152,22 +198,35 @@ def build(
         # Not every tool that PlatformIO calls copes with a blank in a path, as `out` may have one.
         with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
             work = Path(name)
-            log = _compile(home, image, work, fresh / GENERATED, library, progress)
+            log, why = _compile(home, image, work, fresh / GENERATED, library, progress)
+            made = _made(work, target, _MODEL)
             if target.kind != "program":
                 key = _without_model(home, target)
                 if key not in _EMPTIES:
-                    _EMPTIES[key] = _footprint(work, target, _EMPTY)
-                full = _footprint(work, target, _MODEL)
-                image = dataclasses.replace(image, footprint=full, empty=_EMPTIES[key])
-            _fit(image)
-            made = _made(work, target, _MODEL)
-            image = dataclasses.replace(image, flags=(made / FLAGS).read_text(encoding="utf-8"))
+                    bare = _made(work, target, _EMPTY)
+                    _EMPTIES[key] = footprint.read(bare / ELF, bare / MAP, target)
+                full = footprint.read(made / ELF, made / MAP, target, owners)
+                image = dataclasses.replace(
+                    image, footprint=full, empty=_EMPTIES[key], too_large=why or _excess(full)
+                )
+            if image.too_large and not oversize:
+                raise TooLarge(image, image.excess)
+            image = dataclasses.replace(
+                image,
+                flags=(made / FLAGS).read_text(encoding="utf-8"),
+                compiler=footprint.compiler(made / MAP),
+            )
             for file in made.iterdir():
                 if file.is_file() and file.name != FLAGS and not file.name.startswith("."):
                     shutil.copyfile(file, fresh / file.name)
+            places = _places(home, work, target)
         (fresh / ELF).chmod(0o755)
-        (fresh / LOG).write_text(log, encoding="utf-8")
-        (fresh / IMAGE).write_text(json.dumps(image.table(), indent=1) + "\n", encoding="utf-8")
+        listed = (fresh / MAP).read_text(encoding="utf-8", errors="replace")
+        (fresh / MAP).write_text(placeless.paths(listed, places), encoding="utf-8")
+        said = placeless.log(placeless.paths(log, places))
+        (fresh / LOG).write_text(said, encoding="utf-8")
+        table = {**image.table(), "elf": ELF}
+        (fresh / IMAGE).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
     write_folder(folder, fill)
     return image
@@ -215,9 +274,10 @@ def _compile(
     model: Path,
     library: Mapping[str, str],
     progress: Progress,
-) -> str:
+) -> tuple[str, str]:
     """Build an image with `model`, which takes `library` to build, and one without where it is not
-    known yet, each in a folder of `work`; what was said."""
+    known yet, each in a folder of `work`; what was said of the first, and why the linker says that
+    it does not fit (empty: it does)."""
     board = image.board
     known = board.kind == "program" or _without_model(home, board) in _EMPTIES
     images = (_MODEL,) if known else (_MODEL, _EMPTY)
@@ -231,52 +291,65 @@ def _compile(
 
     running: list[subprocess.Popen[str]] = []
 
-    def one(which: str) -> str:
-        sources = _sources(home, work / which, model if which == _MODEL else home / _EMPTY)
-        settings = {
-            "PLATFORMIO_SRC_DIR": str(sources.resolve()),
-            "PLATFORMIO_BUILD_DIR": str((work / which / "built").resolve()),
-            "PLATFORMIO_WORKSPACE_DIR": str((work / which).resolve()),
-            **(library if which == _MODEL else {}),
-        }
-        limit = FETCHING if board.kind == "serial" else TIMEOUT
+    def one(which: str, **more: str) -> str:
         return platformio.run(
             home,
             board.id,
-            settings=settings,
-            timeout=limit,
+            settings={
+                "PLATFORMIO_SRC_DIR": str((work / which / _SOURCES).resolve()),
+                "PLATFORMIO_BUILD_DIR": str((work / which / "built").resolve()),
+                "PLATFORMIO_WORKSPACE_DIR": str((work / which).resolve()),
+                **(library if which == _MODEL else {}),
+                **more,
+            },
+            timeout=FETCHING if board.kind == "serial" else TIMEOUT,
             started=running.append,
             heard=heard,
         )
 
+    def linked(which: str) -> tuple[str, str]:
+        _link(home, work / which / _SOURCES, model if which == _MODEL else home / _EMPTY)
+        try:
+            return one(which), ""
+        except platformio.Failed as failed:
+            made = _made(work, board, which)
+            why = _overflow(failed.log)
+            if which == _EMPTY or not why:
+                raise
+            if not (made / ELF).is_file() and not _BACKWARDS.search(failed.log):
+                with contextlib.suppress(platformio.Failed):  # linked, then refused for its size
+                    one(which, EC_OVERSIZE="1")
+            if not (made / ELF).is_file():
+                told = dataclasses.replace(image, too_large=why).excess
+                if (made / MAP).is_file():
+                    told += _most(footprint.sections(made / MAP).most_common(_SHOWN))
+                raise TooLarge(image, told) from None
+            return failed.log, why
+
     platformio.prepare(home)
     # PlatformIO fetches packages for one environment at a time.
     width = 1 if board.kind == "serial" else len(images)
-    try:
-        with ThreadPoolExecutor(width) as pool:
-            builds = [pool.submit(one, which) for which in images]
-            try:
-                logs = [build.result() for build in builds]
-            except BaseException:  # one that failed, or an interrupt: none goes on
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in running:
-                    platformio.end(process)
-                raise
-    except platformio.Failed as failed:
-        raise _failure(image, work, failed) from None
+    with ThreadPoolExecutor(width) as pool:
+        builds = [pool.submit(linked, which) for which in images]
+        try:
+            logs = [build.result() for build in builds]
+        except BaseException:  # one that failed, or an interrupt: none goes on
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                platformio.end(process)
+            raise
     progress("building", done, done)
-    return "".join(logs)
+    return logs[0]
 
 
-def _sources(home: Path, work: Path, generated: Path) -> Path:
-    """A folder of links in `work`: the sources in `home`, and `generated` as the model's."""
-    sources = work / "sources"
+def _link(home: Path, sources: Path, generated: Path) -> None:
+    """Make the folder `sources` of links: to the sources in `home`, and to `generated` as the
+    model's."""
     sources.mkdir(parents=True)
     for folder in home.resolve().iterdir():
         if folder.name not in _OWN:
             (sources / folder.name).symlink_to(folder)
     (sources / GENERATED).symlink_to(generated.resolve())
-    return sources
 
 
 def _without_model(home: Path, board: Board) -> tuple[Path, Board, str | None]:
@@ -289,56 +362,46 @@ def _made(work: Path, board: Board, which: str) -> Path:
     return work / which / "built" / board.id
 
 
-def _footprint(work: Path, board: Board, which: str) -> Footprint:
-    made = _made(work, board, which)
-    return footprint.read(made / ELF, made / MAP, board.ram)
+def _places(home: Path, work: Path, board: Board) -> dict[Path, str]:
+    """Folders that differ from machine to machine, and from build to build."""
+    return {
+        _made(work.resolve(), board, _MODEL): "",
+        work.resolve(): "work",
+        home.resolve(): "firmware",
+        platformio.prepare(home).resolve(): "firmware",
+        platformio.packages(home): "packages",
+    }
 
 
-def _failure(image: Image, work: Path, failed: platformio.Failed) -> ToolError | DeviceError:
-    """The error that the user gets to see: what does not fit, where that is the reason."""
-    board, made = image.board, _made(work, image.board, _MODEL)
-    over = {region: int(size) for region, size in _OVERFLOW.findall(failed.log)}
-    for end, limit in _BACKWARDS.findall(failed.log):
+def _overflow(log: str) -> str:
+    """How the linker says in a `log` that there is not memory enough; empty: it does not."""
+    if _UNDEFINED in log:
+        return ""
+    over = {region: int(size) for region, size in _OVERFLOW.findall(log)}
+    for end, limit in _BACKWARDS.findall(log):
         over["RAM"] = int(end, 16) - int(limit, 16)
+    for takes, most in _REFUSED.findall(log):
+        over["flash"] = int(takes) - int(most)
     if over:
-        much = " and ".join(f"{region} by {size:,} bytes" for region, size in over.items())
-        return _too_large(image, f"it is larger than {much} ({board.memory})", made / MAP)
-    if _NO_STACK.search(failed.log):
-        return _too_large(image, f"it leaves no RAM for the stack ({board.memory})", made / MAP)
-    if (made / ELF).is_file() and (made / MAP).is_file():  # linked, then refused by PlatformIO
-        try:
-            _fit(dataclasses.replace(image, footprint=_footprint(work, board, _MODEL)))
-        except DeviceError as error:
-            return error
-    return failed
+        much = (f"{region} by {size:,} bytes" for region, size in over.items())
+        return f"it is larger than {' and '.join(much)}"
+    refused = _NO_STACK.search(log)
+    return "it leaves no RAM for the stack" if refused else ""
 
 
-def _fit(image: Image) -> None:
-    """Raise DeviceError where the image takes more than the board has, by its board.toml."""
-    found, board = image.footprint, image.board
-    if found is None:
-        return
-    for memory, parts, takes, has in (
-        ("flash", footprint.FLASH, found.flash, board.flash_bytes),
-        ("RAM", footprint.RAM, found.ram + found.stack, board.ram_bytes),
-    ):
-        if has is not None and takes > has:
-            sizes = ", ".join(f"{part} {getattr(found, part):,}" for part in parts)
-            raise _too_large(image, f"{takes:,} bytes of {memory}, it has {has:,}: {sizes}")
+def _excess(found: Attribution) -> str:
+    """By how much the image takes more than the board has, by its board.toml; empty: it fits."""
+    over = zip(("flash", "RAM"), found.over, strict=True)
+    much = [f"{memory} by {size:,} bytes" for memory, size in over if size]
+    return f"it is larger than {' and '.join(much)}" if much else ""
 
 
-def _too_large(image: Image, why: str, map_file: Path | None = None) -> DeviceError:
-    sections = ""
-    if map_file is not None and map_file.is_file():
-        sizes = footprint.sections(map_file).most_common(_SHOWN)
-        sections = f"; {', '.join(f'{name} {size:,}' for name, size in sizes)}"
-    return DeviceError(
-        f"{image.board.id}: {image.name} does not fit: {why}{sections}; take a larger board, or"
-        " compress more"
-    )
+def _most(sizes: Sequence[tuple[str, int]]) -> str:
+    return f"; most of it: {', '.join(f'{name} {size:,} bytes' for name, size in sizes)}"
 
 
-def _sums(found: Footprint | None) -> dict[str, int] | None:
+def _sums(found: Attribution | None) -> dict[str, int] | None:
     if found is None:
         return None
-    return {**dataclasses.asdict(found), "flash": found.flash, "ram": found.ram}
+    parts = {**dataclasses.asdict(found.flash), **dataclasses.asdict(found.ram)}
+    return {**parts, "flash": found.flash.total, "ram": found.ram.total}

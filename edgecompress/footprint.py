@@ -1,79 +1,66 @@
-"""What a firmware image takes of flash and RAM, and for what.
+"""What a firmware image takes of flash and RAM, and for what, to the symbol.
 
 The totals come from the ELF's sections: by their flags (as `size` counts them: ALLOC, WRITE,
 NOBITS), or by their addresses where the board says which are RAM, because the cores of real boards
-reserve address space, run code from RAM and use RAM that the program has no part of. The parts come
-from the linker's map: input sections, whose names carry the symbols, because the build gives every
-function and every object a section of its own.
+reserve address space, run code from RAM and use RAM that the program has no part of. What is in a
+section comes from the linker's map: input sections, whose names carry the symbols, because the
+build gives every function and every object a section of its own.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from edgecompress.boards import Board
 from edgecompress.errors import ToolError
-
-FLASH = ("weights", "constants", "kernels", "runtime", "data")
-RAM = ("data", "copied", "arena", "bss")
-"""The fields of a Footprint that lie in flash and in RAM, the stack apart."""
+from edgecompress.report.image import (
+    PADDING,
+    RAM_ALONE,
+    Attribution,
+    FlashParts,
+    Part,
+    RamParts,
+    SymbolRow,
+)
 
 _MAP = "\nLinker script and memory map\n"
-_OUTPUT = re.compile(r"^([._a-zA-Z]\S*)(?:\s|$)")
-_INPUT = re.compile(r"^ ([._a-zA-Z]\S*)\s+0x[0-9a-f]+\s+0x([0-9a-f]+) (\S.*)$")
+_OUTPUT = re.compile(r"^([._a-zA-Z/]\S*)(?:\s|$)")
+_INPUT = re.compile(r"^ ([._a-zA-Z]\S*)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)$")
 _LOADED = (".text", ".data", ".bss", ".rodata", ".stack", ".noinit", ".flash.", ".iram0", ".dram0")
 _RESERVED = re.compile(r"\.heap|\.stack.|\._user_heap_stack$")
 """Sections that only keep RAM free for heap and stack, often all that there is."""
 _WEIGHTS = re.compile(r"^\.rodata\.w_|_model_data$")
 _TFLM = re.compile(r"\blib[^/]*tensorflow[^/]*\.a\(", re.IGNORECASE)
 """An object of TFLite Micro: libtensorflow-microlite.a, or a library of PlatformIO's registry."""
+_LIBC = re.compile(r"(^|/)lib(c|g|m|gcc|nosys|rdimon|stdc\+\+|supc\+\+)(_nano)?\.a\(")
+"""An object of the compiler's own libraries."""
+_COMPILER = re.compile(r"/gcc/([\w-]+)/(\d[\w.]*)/")
 _NAME_ALONE = re.compile(r"^ [._a-zA-Z]\S*$")
+_OWN_SECTION = re.compile(
+    r"^(?:\.ARM\.ex(?:idx|tab))?\.(?:text|literal|rodata|data|bss)(?:\.(?:unlikely|hot|startup|exit|rel|ro|local))*"
+    r"\.(?!str\d|cst\d)(.+)$"
+)
+"""The name of a section that one symbol has for itself."""
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes of one image, each counted once but those that lie in flash and in RAM.
-
-    `weights` are the model's weights, `constants` its other constant data (biases, multipliers,
-    parameters of its operators, names, tables), `kernels` its code; `runtime` is
-    application, board, start-up and C library, and the padding between all of these. `data` is
-    initialised RAM, which lies in flash too; `copied` is how much of the code and the constants
-    above the core copies to RAM at its start; `arena` is the model's, `bss` the other RAM that is
-    not in flash; `stack` is what a section .stack sets aside. Under TFLite Micro `weights` is the
-    whole `.tflite`, which cannot be taken apart, and the library is there for the model alone: its
-    code counts as `kernels`, its data as `constants`.
-    """
-
-    weights: int
-    constants: int
-    kernels: int
-    runtime: int
-    data: int
-    arena: int
-    bss: int
-    stack: int
-    copied: int = 0
-
-    @property
-    def flash(self) -> int:
-        """Text and data, as `size` counts them."""
-        return sum(getattr(self, part) for part in FLASH)
-
-    @property
-    def ram(self) -> int:
-        """Data, what is copied, and bss, without the stack."""
-        return sum(getattr(self, part) for part in RAM)
+_OWNED = ("weights", "constants", "kernels")
+_REST: Mapping[str, Part] = {"text": "runtime", "data": "data", "bss": "data", "stack": "stack"}
+"""What the rest of a section counts as, by its kind."""
 
 
 class Piece(NamedTuple):
-    """An input section in the map: the output section it went to, its name, bytes, object file."""
+    """An input section in the map: the output section it went to, its name, address, bytes, object
+    file."""
 
     output: str
     name: str
+    address: int
     size: int
     file: str
 
@@ -86,50 +73,78 @@ class Section(NamedTuple):
     in_ram: bool
 
 
-def read(elf: Path, map_file: Path, ram: Sequence[range] = ()) -> Footprint:
-    """The footprint of `elf`, which was linked with the map `map_file`.
+def read(
+    elf: Path, map_file: Path, board: Board, owners: Mapping[str, tuple[int, ...]] | None = None
+) -> Attribution:
+    """What `elf`, which was linked for `board` with the map `map_file`, takes.
 
-    `ram` are the addresses of the RAM that counts: what is loaded there lies in flash too, other
-    sections that are not loaded take nothing. Where `ram` is empty the sections' flags decide.
-    Object files of the model are those in a folder called generated and of TFLite Micro. Raises
-    ToolError for a file that is no ELF, and for a map that does not belong to it or does not show
-    the model's objects.
+    Where the board says which addresses are RAM, what is loaded there lies in flash too, and other
+    sections that are not loaded take nothing; else the sections' flags decide. Object files of the
+    model are those in a folder called generated and of TFLite Micro, whose code counts as kernels.
+    `owners` says which operators the model's constants, functions and source files (without
+    ending) are there for. Raises ToolError for a file that is no ELF, and for a map that does not
+    belong to it or does not show the model's objects.
     """
-    sections = _sections(elf, ram)
-    totals: Counter[str] = Counter()
-    for section in sections.values():
-        totals[section.kind] += section.size
-    copied = sum(one.size for one in sections.values() if one.kind == "text" and one.in_ram)
-    parts: Counter[str] = Counter()
+    found = _sections(elf, board.ram)
+    names = _names(elf)
+    left = {name: section.size for name, section in found.items()}
+    rows: dict[tuple[str, str, Part, tuple[int, ...]], Counter[str]] = {}
+
+    def add(symbol: tuple[str, str, Part, tuple[int, ...]], section: Section, size: int) -> None:
+        row = rows.setdefault(symbol, Counter())
+        row["flash"] += size * (section.kind in ("text", "data"))
+        row["ram"] += size * (section.kind != "text" or section.in_ram)
+
     for piece in pieces(map_file.read_text(encoding="utf-8", errors="replace")):
-        if piece.output not in sections:
+        section = found.get(piece.output)
+        if section is None:
             continue
-        kind = sections[piece.output].kind
-        part = _part(kind, piece)
-        parts[part] += piece.size
-        if kind == "data" and part != "data":  # the core keeps constants among the data
-            totals["data"] -= piece.size
-            totals["text"] += piece.size
-            copied += piece.size
-    model = parts["weights"] + parts["constants"] + parts["kernels"]
-    if not parts["kernels"]:
+        left[piece.output] -= piece.size
+        name, part = _name(piece, names), _part(section.kind, piece)
+        operators: tuple[int, ...] = ()
+        if owners and part in _OWNED and _is_model(piece):
+            stem = PurePosixPath(piece.file).name.split(".")[0]
+            operators = owners.get(name.split(".")[0], owners.get(stem, ()))
+        add((name, _file(piece), part, operators), section, piece.size)
+    for output, size in left.items():
+        section = found[output]
+        if size < 0:
+            raise ToolError(f"{map_file}: it is not the map of {elf}: more bytes than the file has")
+        if size:
+            name = PADDING if size < section.size else output
+            add((name, "", _REST[section.kind], ()), section, size)
+    symbols = [
+        SymbolRow(name, file, part, row["flash"], row["ram"], operators)
+        for (name, file, part, operators), row in rows.items()
+    ]
+    if not any(one.part == "kernels" for one in symbols):
         raise ToolError(
             f"{map_file}: no code of the model stands in it by name; build without link-time"
             " optimisation"
         )
-    runtime, bss = totals["text"] - model, totals["bss"] - parts["arena"]
-    if runtime < parts["runtime"] or bss < parts["other"]:
-        raise ToolError(f"{map_file}: it is not the map of {elf}: more bytes than the file has")
-    return Footprint(
-        weights=parts["weights"],
-        constants=parts["constants"],
-        kernels=parts["kernels"],
-        runtime=runtime,
-        data=totals["data"],
-        arena=parts["arena"],
-        bss=bss,
-        stack=totals["stack"],
-        copied=copied,
+    return _attributed(symbols, board)
+
+
+def _attributed(symbols: Sequence[SymbolRow], board: Board) -> Attribution:
+    """The parts that are the sums of `symbols`, and these by their size."""
+    flash, ram = Counter[str](), Counter[str]()
+    for one in symbols:
+        flash[one.part] += one.flash
+        ram[one.part] += one.ram
+    return Attribution(
+        flash=FlashParts(**{part.name: flash[part.name] for part in fields(FlashParts)}),
+        ram=RamParts(
+            arena=ram["arena"],
+            stack=ram["stack"],
+            data=flash["data"],
+            copied=sum(size for part, size in ram.items() if part not in RAM_ALONE),
+            bss=ram["data"] - flash["data"],
+        ),
+        symbols=tuple(
+            sorted(symbols, key=lambda one: (-one.flash, -one.ram, one.name, one.file, one.part))
+        ),
+        flash_limit=board.flash_bytes,
+        ram_limit=board.ram_bytes,
     )
 
 
@@ -142,11 +157,17 @@ def pieces(text: str) -> Iterator[Piece]:
             continue
         line, pending = pending + line, ""
         if found := _INPUT.match(line):
-            name, size, file = found.groups()
+            name, address, size, file = found.groups()
             if int(size, 16):
-                yield Piece(output, name, int(size, 16), file)
+                yield Piece(output, name, int(address, 16), int(size, 16), file)
         elif found := _OUTPUT.match(line):
             output = found[1]
+
+
+def compiler(map_file: Path) -> str | None:
+    """The GNU compiler whose library is in a map, as `arm-none-eabi-gcc 12.2.1`; None: none is."""
+    found = _COMPILER.search(map_file.read_text(encoding="utf-8", errors="replace"))
+    return f"{found[1]}-gcc {found[2]}" if found else None
 
 
 def sections(map_file: Path) -> Counter[str]:
@@ -188,14 +209,58 @@ def _sections(elf: Path, ram: Sequence[range]) -> dict[str, Section]:
     return found
 
 
-def _part(kind: str, piece: Piece) -> str:
-    """The part of a Footprint that a piece in a section of `kind` belongs to."""
-    if kind == "bss":
-        return "arena" if piece.name.endswith(".ec_arena") else "other"
+def _names(elf: Path) -> list[tuple[int, str]]:
+    """Address and name of the functions, objects and labels in an ELF, sorted."""
+    from elftools.elf.elffile import ELFFile
+
+    kinds = {"STT_FUNC", "STT_OBJECT", "STT_NOTYPE"}
+    with elf.open("rb") as stream:
+        table = ELFFile(stream).get_section_by_name(".symtab")
+        listed = [] if table is None else list(table.iter_symbols())
+    return sorted(
+        (one["st_value"] & (~1 if one["st_info"]["type"] == "STT_FUNC" else ~0), str(one.name))
+        for one in listed
+        if one["st_info"]["type"] in kinds
+        and isinstance(one["st_shndx"], int)
+        and one.name
+        and not one.name.startswith("$")
+    )
+
+
+def _name(piece: Piece, names: Sequence[tuple[int, str]]) -> str:
+    """The symbol that a piece holds: by its section's name, else the first within it."""
+    if found := _OWN_SECTION.match(piece.name):
+        return found[1]
+    place = bisect_left(names, (piece.address, ""))
+    if place < len(names) and names[place][0] < piece.address + piece.size:
+        return names[place][1]
+    return piece.name
+
+
+def _file(piece: Piece) -> str:
+    """The object file with its folder, or the archive with its member: no path of this machine."""
+    path = PurePosixPath(piece.file)
+    return path.name if ".a(" in path.name else "/".join(path.parts[-2:])
+
+
+def _is_model(piece: Piece) -> bool:
+    return PurePosixPath(piece.file).parent.name == "generated" or bool(_TFLM.search(piece.file))
+
+
+def _part(kind: str, piece: Piece) -> Part:
+    """What a piece in a section of `kind` is there for."""
     if kind == "stack":
-        return kind
-    if Path(piece.file).parent.name != "generated" and not _TFLM.search(piece.file):
-        return "runtime" if kind == "text" else kind
-    if not piece.name.startswith(".rodata"):
-        return "kernels" if kind == "text" else kind
-    return "weights" if _WEIGHTS.search(piece.name) else "constants"
+        return "stack"
+    if kind == "bss":
+        return "arena" if piece.name.endswith(".ec_arena") else "data"
+    constant = piece.name.startswith(".rodata")
+    if kind == "data" and not (constant and _is_model(piece)):
+        return "data"
+    if _is_model(piece):
+        if constant:
+            return "weights" if _WEIGHTS.search(piece.name) else "constants"
+        return "kernels"
+    path = PurePosixPath(piece.file)
+    if path.parent.name == "app" and ".a(" not in path.name:
+        return "application"
+    return "libc" if _LIBC.search(piece.file) else "runtime"

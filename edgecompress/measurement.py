@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import counting, cycles, device, emulator, running, runtimes
+from edgecompress import budget, counting, cycles, device, emulator, running, runtimes
 from edgecompress.backends import aot
 from edgecompress.boards import Board
 from edgecompress.counting import Part
@@ -33,7 +33,7 @@ from edgecompress.evaluation import BitComparison, compare
 from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.report import Report
-from edgecompress.report.boards import merged
+from edgecompress.report.boards import BoardRow, merged
 from edgecompress.results import Array, Float, OpRow, Run
 from edgecompress.tflite import DTYPES, Program, Tensor, read
 
@@ -99,7 +99,6 @@ def measure(
         found = _found(image, with_board, sha, sent, runs, profile, progress)
         outputs = _outputs(targets, found.session)
         bits, notes = _compared(outputs, expected())
-    footprint = image.footprint
     return Run(
         board=image.board.id,
         backend=image.backend,
@@ -113,8 +112,9 @@ def measure(
         ops=_op_rows(image, program, found),
         functions=found.functions,
         cycles=found.cycles,
-        flash=None if footprint is None else footprint.flash,
-        ram=None if footprint is None else footprint.ram,
+        image=image.footprint,
+        cost=image.cost,
+        compiler=image.compiler,
         stack=found.session.stack,
         arena=found.session.arena,
         outputs=outputs,
@@ -142,14 +142,28 @@ def report_in(folder: Path, *, sha: str) -> Report | None:
     return report
 
 
+def put(report: Report, *rows: BoardRow) -> Report:
+    """`report` with `rows` among its boards (see `merged`), judged anew."""
+    boards = report.boards
+    for row in rows:
+        boards = merged(boards, row)
+    return budget.again(dataclasses.replace(report, boards=boards))
+
+
 def save(run: Run, folder: Path) -> None:
     """Write <board>-<backend>/measurement.json into the run directory `folder`.
 
-    A report.json there gets the row of this board and backend. Raises like `report_in`.
+    A report.json there gets the row of this board and backend, and is judged with it. Raises like
+    `report_in`.
     """
     report = report_in(folder, sha=run.sha)
     if report is not None:
-        dataclasses.replace(report, boards=merged(report.boards, run.row())).save(folder)
+        put(report, run.row()).save(folder)
+    write(run, folder)
+
+
+def write(run: Run, folder: Path) -> None:
+    """Write <board>-<backend>/measurement.json into the run directory `folder`."""
     text = json.dumps(run.table(), indent=1, allow_nan=False) + "\n"
     write_text(folder / f"{run.board}-{run.backend}" / FILE, text)
 
@@ -296,7 +310,7 @@ def _op_rows(image: Image, program: Program, found: _Found) -> tuple[OpRow, ...]
     """One row for each operator that the image runs."""
     if not found.ops:
         return ()
-    hooked, kernels = _hooked(image, program)
+    hooked, places, kernels = _hooked(image, program)
     kinds = [op.title for op in hooked.ops]
     told = [kind for _, kind in sorted({(one.op, one.kind) for one in found.session.ops})]
     if kinds != told:
@@ -304,6 +318,7 @@ def _op_rows(image: Image, program: Program, found: _Found) -> tuple[OpRow, ...]
     return tuple(
         OpRow(
             number,
+            places[number],
             op.title,
             hooked.layer_of(op),
             hooked.macs_of(op),
@@ -315,12 +330,16 @@ def _op_rows(image: Image, program: Program, found: _Found) -> tuple[OpRow, ...]
     )
 
 
-def _hooked(image: Image, program: Program) -> tuple[Program, dict[int, tuple[str, str]]]:
-    """The program whose operators call the hook; operator -> its kernel, and why that one."""
+def _hooked(
+    image: Image, program: Program
+) -> tuple[Program, Sequence[int], dict[int, tuple[str, str]]]:
+    """The program whose operators call the hook, and their places in the file; operator -> its
+    kernel, and why that one."""
     if image.backend != aot.NAME:
-        return program, {}
+        return program, range(len(program.ops)), {}
     planned = aot.schedule(program, core=image.board.core, optimize=image.optimize)
-    return planned.program, {step.op: (step.call.function, step.why) for step in planned.steps}
+    kernels = {step.op: (step.call.function, step.why) for step in planned.steps}
+    return planned.program, aot.places(program, planned), kernels
 
 
 def _line_notes(session: Session) -> tuple[str, ...]:

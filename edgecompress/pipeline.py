@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -19,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress import cost, proof, runtimes, zoo
+from edgecompress import checkout, cost, proof, runtimes, zoo
 from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot, cgen, tflm
+from edgecompress.budget import Budget, judge
 from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
 from edgecompress.datafree.distil import BATCH, distilled
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
@@ -30,7 +30,7 @@ from edgecompress.files import write_text
 from edgecompress.progress import Progress, silent
 from edgecompress.prune import prune_structured
 from edgecompress.quantization import LayerError, quantize, sqnr
-from edgecompress.recipe import Budget, Quantize, Recipe, named
+from edgecompress.recipe import Quantize, Recipe, named
 from edgecompress.report import AccuracyRow, Change, MemoryMap, OperatorRow, Report, Size
 from edgecompress.report.memory_map import from_plan
 from edgecompress.tflite import Program, read, write
@@ -221,11 +221,12 @@ def _run(plan: Plan, progress: Progress) -> Result:
         found = None if device is None else device.finish(outputs)
     arena = None if found is None else found.arena
     planned, aot_unsupported = _planned(program, plan.optimize)
+    head = checkout.head()
     report = Report(
         name=artifact.name,
         sha256=str(artifact.sha256),
         tools={**_versions(), "accuracy": outputs.label},
-        commit=_commit(),
+        commit=None if head is None else head.commit,
         steps=artifact.steps,
         size=_size(given, artifact, program, baseline, arena, planned),
         accuracy=_accuracy(plan, floats, pruned_floats, outputs.values, found),
@@ -237,7 +238,7 @@ def _run(plan: Plan, progress: Progress) -> Result:
         labels=() if plan.data is None else plan.data.labels,
     )
     sources = _sources(program, artifact.name, tflm_arena=arena, planned=planned)
-    return Result(artifact, report.judged(plan.budget), sources)
+    return Result(artifact, judge(report, plan.budget), sources)
 
 
 def _sources(
@@ -553,14 +554,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[tool] = metadata.version(tool)
     return found
-
-
-def _commit() -> str | None:
-    """The commit that is checked out where the command runs, None outside a git checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

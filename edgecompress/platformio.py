@@ -32,12 +32,15 @@ REACH = 8.0
 """Seconds for PlatformIO's registry to answer."""
 
 _QUIET = {
+    "COLUMNS": "80",
     "LC_ALL": "C",
     "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
     "PLATFORMIO_NO_ANSI": "true",
     "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
 }
-_OTHERS = re.compile("PLATFORMIO_(?!SETTING_|AUTH_TOKEN)|SCONSFLAGS$|EC_(IMAGE|EMULATOR|TFLM)_?")
+_OTHERS = re.compile(
+    "PLATFORMIO_(?!SETTING_|AUTH_TOKEN)|SCONSFLAGS$|EC_(IMAGE|EMULATOR|OVERSIZE|TFLM)_?"
+)
 """What the user may have set for other projects, or a run of ours left."""
 _HERE = ("symlink://", "file://")
 _START = "import sys\nfrom SCons.Script import main\nsys.exit(main())\n"

@@ -1,17 +1,14 @@
-"""recipe.toml -> Recipe, budget.toml -> Budget; an unknown key or a wrong type is an error."""
+"""recipe.toml -> Recipe; an unknown key or a wrong type is an error."""
 
 from __future__ import annotations
 
-import math
-import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ConfigError
-from edgecompress.strict import TOO_DEEP, build
+from edgecompress.strict import read_toml
 from edgecompress.vocabulary import (
     TARGETS,
     Calibration,
@@ -26,15 +23,7 @@ from edgecompress.vocabulary import (
     Unknown,
 )
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 RECIPES = Path(__file__).parent / "recipes"
-SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([kKmM]?)(?:i?[bB])?")
-UNIT = {"": 1, "k": 1024, "m": 1024 * 1024}
-
 
 BY_SAMPLES: tuple[Repair, ...] = ("none", "mean", "activation")
 """Repairs that can go by samples; the others go by filters, which samples do not show."""
@@ -210,7 +199,7 @@ class Recipe:
     def read(cls, path: Path) -> Recipe:
         """The recipe in the TOML file `path`; ConfigError names the file, the key and what is
         allowed."""
-        return build(cls, _toml(path), where=str(path), error=ConfigError)
+        return read_toml(cls, path, error=ConfigError)
 
     def merged(self, changes: Mapping[str, Mapping[str, Any]], *, seed: int | None) -> Recipe:
         """This recipe with options of the command line on top: `changes[section][key]`.
@@ -233,58 +222,6 @@ def _unpredicted(scope: Scope) -> Scope:
     return "global" if scope == "predicted" else scope
 
 
-@dataclass(frozen=True)
-class AccuracyLimit:
-    """`max_drop`: how much the metric may worsen, in the metric's own unit (0.02: two points)."""
-
-    max_drop: float | None = None
-    min: float | None = None
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None and not math.isfinite(value):
-                raise ConfigError(f"accuracy.{item.name} = {value}: use a finite number")
-
-
-@dataclass(frozen=True)
-class SizeLimit:
-    """Upper limits in bytes; in the file `48K` or `1.5M` may stand for them (K = 1024)."""
-
-    tflite: int | str | None = None
-    arena: int | str | None = None
-    aot_arena: int | str | None = None
-    params: int | str | None = None
-    macs: int | str | None = None
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            if getattr(self, item.name) is not None:
-                self.limit(item.name)
-
-    def limit(self, name: str) -> int | None:
-        """The limit `name` in bytes (or counts); None where there is none."""
-        value = getattr(self, name)
-        try:
-            return None if value is None else parse_size(value)
-        except ConfigError as error:
-            raise ConfigError(f"size.{name}: {error}") from None
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The limits a report is checked against; a missing limit is no limit."""
-
-    accuracy: AccuracyLimit = field(default_factory=AccuracyLimit)
-    size: SizeLimit = field(default_factory=SizeLimit)
-
-    @classmethod
-    def read(cls, path: Path) -> Budget:
-        """The budget in the TOML file `path`; ConfigError names the file, the key and what is
-        allowed."""
-        return build(cls, _toml(path), where=str(path), error=ConfigError)
-
-
 def named(name: str) -> Path:
     """The file of a recipe: `name` itself where it is a file, else one that comes with us.
 
@@ -298,22 +235,3 @@ def named(name: str) -> Path:
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
         raise ConfigError(f"recipe {name!r}: no such file, nor a recipe of ours ({known})")
     return own
-
-
-def parse_size(text: str | int) -> int:
-    """Bytes from `49152`, `"48K"` or `"1.5M"` (K = 1024 bytes); ConfigError otherwise."""
-    match = SIZE.fullmatch(str(text).strip())
-    if match is None:
-        raise ConfigError(f"size {text!r}: write bytes, or a number with K or M, such as 48K")
-    return int(float(match[1]) * UNIT[match[2].lower()])
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: {TOO_DEEP}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable TOML file: {error}") from error

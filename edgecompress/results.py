@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,11 @@ from edgecompress.cycles import Cycles
 from edgecompress.errors import MeasurementError
 from edgecompress.evaluation import BitComparison
 from edgecompress.report import markdown
-from edgecompress.report.boards import BoardRow, Outputs, Timing
+from edgecompress.report.boards import BoardRow, Cost, OpCost, Outputs, Timing
+from edgecompress.report.image import Attribution
+
+if TYPE_CHECKING:
+    from edgecompress.firmware import Image
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float32]
@@ -25,14 +29,16 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class OpRow:
-    """What operator number `op` took, in the unit of its Run.
+    """What operator number `op` of the image took, in the unit of its Run.
 
-    `layer` is the Keras layer it comes from ("" where unknown), `cycles` the estimated Cortex-M4
-    cycles, None where they were not estimated. `kernel` is the function that ran ("" where none
-    did), `why` why this one was chosen ("" where there was no choice).
+    `place` is its place in the flatbuffer, of which the image may lack operators that became part
+    of others. `layer` is the Keras layer it comes from ("" where unknown), `cycles` the estimated
+    Cortex-M4 cycles, None where they were not estimated. `kernel` is the function that ran (""
+    where none did), `why` why this one was chosen ("" where there was no choice).
     """
 
     op: int
+    place: int
     kind: str
     layer: str
     macs: int
@@ -55,8 +61,9 @@ class Run:
     on: how fast its memories are, the compiler's flags; both are None elsewhere. `runs` is what
     each timed inference took, in `unit`s as `source` counted them; all are of the same input. `ops`
     is one further inference, operator by operator, and `functions` the instructions by C function,
-    the largest first. `flash` and `ram` (None on this computer), `arena` and `stack` (None: the
-    board cannot tell) are bytes, as in BoardRow. `outputs` has each output of the model,
+    the largest first. `image` is what its bytes are for and `cost` what the model adds (None on
+    this computer), `compiler` what built it. `arena` and `stack` (None: the board cannot tell) are
+    bytes, as in BoardRow. `outputs` has each output of the model,
     (N, *output_shape) in its own type, for the N rows, `values` the float32 behind them; `bits`
     compares the integers among them with the TFLM interpreter's (None: not compared, the `notes`
     say why).
@@ -74,14 +81,31 @@ class Run:
     ops: tuple[OpRow, ...]
     functions: tuple[tuple[str, int], ...]
     cycles: Cycles | None
-    flash: int | None
-    ram: int | None
+    image: Attribution | None
+    cost: Cost | None
+    compiler: str | None
     stack: int | None
     arena: int
     outputs: tuple[Array, ...]
     values: tuple[Float, ...]
     bits: BitComparison | None
     notes: tuple[str, ...]
+
+    @property
+    def flash(self) -> int | None:
+        """Bytes of flash of the whole image, None on this computer."""
+        return None if self.image is None else self.image.flash.total
+
+    @property
+    def ram(self) -> int | None:
+        """Bytes of RAM of the whole image without the stack, None on this computer."""
+        return None if self.image is None else self.image.ram.total
+
+    @property
+    def profile(self) -> tuple[OpCost, ...]:
+        """What each operator of the flatbuffer took; empty without a profile."""
+        known = {op.place: OpCost(op.kernel, op.amount) for op in self.ops}
+        return tuple(known.get(place, OpCost("", 0)) for place in range(max(known, default=-1) + 1))
 
     @property
     def per_inference(self) -> int:
@@ -188,8 +212,10 @@ class Run:
             )
 
     def table(self) -> dict[str, Any]:
-        """Everything but the outputs, as JSON values."""
-        row = dataclasses.asdict(self.row())
+        """Everything but the outputs and the image's symbols, as JSON values."""
+        row = dataclasses.asdict(dataclasses.replace(self.row(), image=None, profile=()))
+        for elsewhere in ("image", "profile", "note"):
+            del row[elsewhere]
         ops = [
             {
                 **dataclasses.asdict(op),
@@ -223,4 +249,27 @@ class Run:
             stack=self.stack,
             timing=self.timing,
             outputs=None if bits is None else Outputs(bits.exact, bits.off_by_one, bits.mismatch),
+            cost=self.cost,
+            image=self.image,
+            profile=self.profile,
+            compiler=self.compiler,
         )
+
+
+def built(image: Image, note: str | None = None) -> BoardRow:
+    """An image that was built and not run, as a report shows it."""
+    found = image.footprint
+    return BoardRow(
+        board=image.board.id,
+        backend=image.backend,
+        flash=None if found is None else found.flash.total,
+        ram=None if found is None else found.ram.total,
+        arena=None if found is None else found.ram.arena,
+        stack=None,
+        timing=None,
+        outputs=None,
+        cost=image.cost,
+        image=found,
+        note=note,
+        compiler=image.compiler,
+    )

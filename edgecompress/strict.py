@@ -9,9 +9,15 @@ import sys
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgecompress.errors import EdgeCompressError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 T = TypeVar("T")
 
@@ -19,8 +25,24 @@ MAX_LEVELS = 50
 """Levels of tables and lists in a file; those we write have eight at most."""
 TOO_DEEP = f"tables and lists lie deeper than {MAX_LEVELS} levels, which no file of ours does"
 
+LARGEST = 2**63 - 1
+"""The largest whole number, which a float can hold too."""
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
+
+
+def read_toml(cls: type[T], path: Path, *, error: type[EdgeCompressError]) -> T:
+    """An instance of the dataclass `cls` from the TOML file `path`; see `build`."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except RecursionError:
+        raise error(f"{path}: {TOO_DEEP}") from None
+    except (OSError, ValueError) as wrong:
+        raise error(f"{path}: not a readable TOML file: {wrong}") from wrong
+    return build(cls, table, where=str(path), error=error)
 
 
 def build(
@@ -94,23 +116,31 @@ class _Reader:
             return None
         for kind in kinds:
             origin = get_origin(kind)
-            if is_dataclass(kind):
+            if is_dataclass(kind) and (isinstance(value, Mapping) or _alone(kind, kinds)):
                 return self.table(kind, value, key)  # type: ignore[arg-type]
             if origin is tuple and isinstance(value, (list, tuple)):
                 item = get_args(kind)[0]
                 return tuple(self.value(item, v, f"{key}[{i}]") for i, v in enumerate(value))
             if origin is Literal and any(_same(value, choice) for choice in get_args(kind)):
                 return value
-            if kind is Any or (isinstance(origin, type) and issubclass(origin, Mapping)):
-                if kind is Any or isinstance(value, Mapping):
-                    return value
+            if kind is Any:
+                return value
+            if isinstance(origin, type) and issubclass(origin, Mapping):
+                if isinstance(value, Mapping):
+                    item = get_args(kind)[1]
+                    return {k: self.value(item, v, f"{key}.{k}") for k, v in value.items()}
             if kind is float:
                 if type(value) in (int, float) and abs(value) <= sys.float_info.max:
                     return float(value)
-            elif type(value) is kind:
+            elif type(value) is kind and not (kind is int and abs(value) > LARGEST):
                 return value
         names = " or ".join(_name(kind) for kind in kinds if kind is not type(None))
         raise self.fail(f"{key} = {_SHORT.repr(value)}: write {names}")
+
+
+def _alone(kind: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether nothing but `kind`, or nothing at all, may stand there."""
+    return set(kinds) <= {kind, type(None)}
 
 
 def _same(value: Any, choice: Any) -> bool:

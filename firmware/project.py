@@ -23,6 +23,7 @@ MODEL = "generated" if (SOURCES / "generated").is_dir() else "empty"
 FAMILY = [KEYS["family"]] if "family" in KEYS else []
 BUILT = os.environ.get("EC_IMAGE")  # a folder with what was built before, to upload
 CXX = BUILT is None and any((SOURCES / MODEL).glob("*.cc"))
+OVERSIZE = "EC_OVERSIZE" in os.environ  # link what is larger than the board, to measure it
 TFLM = os.environ.get("TFLM_DIR") if CXX else None
 LIBRARY = "libtensorflow-microlite.a"
 MAKE = "tensorflow/lite/micro/tools/make"
@@ -110,7 +111,10 @@ env.Append(
         ("EC_BOARD_UNIT", env.StringifyMacro(KEYS["unit"])),
         *((f"EC_BOARD_{key.upper()}", KEYS[key]) for key in NUMBERS if key in KEYS),
     ],
-    LINKFLAGS=["-Wl,-Map," + env.subst("$BUILD_DIR/firmware.map")],
+    LINKFLAGS=[
+        "-Wl,-Map," + env.subst("$BUILD_DIR/firmware.map"),
+        *(["-Wl,--noinhibit-exec"] if OVERSIZE else []),
+    ],
 )
 env.AddBuildMiddleware(optimised)
 if BUILT is not None:

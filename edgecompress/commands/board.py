@@ -47,7 +47,7 @@ def flash(args: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def measure(args: argparse.Namespace, terminal: Terminal) -> None:
-    _measure(args, terminal, profile=True)
+    _measure(args, terminal)
 
 
 def _model(args: argparse.Namespace, terminal: Terminal) -> tuple[Artifact, Path]:
@@ -94,7 +94,6 @@ def taken(
     folder: Path,
     *,
     inputs: Float | None,
-    profile: bool = False,
     flash: bool = False,
 ) -> Run:
     """What the model takes on the board: built, run, and put into the report in `folder`.
@@ -110,7 +109,6 @@ def taken(
             image,
             inputs=inputs,
             runs=args.runs,
-            profile=profile,
             flash=flash,
             port=args.port,
             progress=progress,
@@ -121,28 +119,27 @@ def taken(
     return run
 
 
-def _measure(
-    args: argparse.Namespace, terminal: Terminal, *, profile: bool = False, flash: bool = False
-) -> None:
+def _measure(args: argparse.Namespace, terminal: Terminal, *, flash: bool = False) -> None:
+    """With `flash` the terminal gets the figures of the board, else those of each operator."""
     from edgecompress import deployment
     from edgecompress.report import markdown
 
     samples = deployment.samples(args.model, data=args.data, count=args.samples)
     artifact, folder = _model(args, terminal)
     inputs = None if samples is None else samples.split.x
-    run = taken(args, terminal, artifact, folder, inputs=inputs, profile=profile, flash=flash)
+    run = taken(args, terminal, artifact, folder, inputs=inputs, flash=flash)
     judged = None if samples is None else samples.judge(run.values[0])
     if args.json:
         accuracy = None if judged is None else asdict(judged)
         terminal.say(json.dumps({**run.table(), "accuracy": accuracy}, indent=1))
     else:
         terminal.say(f"{run.name}, backend {run.backend}, on {run.board}")
-        if run.ops:
-            terminal.table(run.headings, run.rows(), words=3)
-        else:
+        if flash:
             rows = zip(markdown.BOARD_HEADINGS, markdown.board(run.row()), strict=True)
             terminal.table(("measured", ""), list(rows), words=2)
-        told = run.lines() if run.ops else run.notes
+        else:
+            terminal.table(run.headings, run.rows(), words=3)
+        told = run.notes if flash else run.lines()
         for line in [*(run.choices() if args.profile else ()), *told]:
             terminal.say(line)
         if judged is not None:

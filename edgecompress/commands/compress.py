@@ -59,10 +59,13 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
     if args.board:
         args.backend, args.runs, args.out, args.port = "aot", 1, folder, None
         run = board.taken(args, terminal, result.artifact, folder, inputs=None)
-        show(Report.read(folder), args, terminal)
+        report = Report.read(folder)
+        show(report, args, terminal)
         run.check()
     else:
-        show(result.report, args, terminal)
+        report = result.report
+        show(report, args, terminal)
+    report.check()
 
 
 def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

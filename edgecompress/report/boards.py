@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecompress.report.checks import ReportError, at_least
 from edgecompress.report.image import Attribution
@@ -93,7 +93,8 @@ class BoardRow:
     right. None is what was not measured.
 
     `cost` is what the model adds, `image` what all bytes are for, `profile` what each operator of
-    the report took (empty: not profiled), `note` what else there is to know.
+    the report took (empty: not profiled), `note` what else there is to know, `compiler` what the
+    image was built with.
     """
 
     board: str
@@ -108,6 +109,7 @@ class BoardRow:
     image: Attribution | None = None
     profile: tuple[OpCost, ...] = ()
     note: str | None = None
+    compiler: str | None = None
 
     def __post_init__(self) -> None:
         at_least(0, flash=self.flash, ram=self.ram, arena=self.arena, stack=self.stack)
@@ -125,8 +127,24 @@ class BoardRow:
         """The board and, where it is not the ahead-of-time C, the backend: qemu_m4-tflm."""
         return self.board if self.backend == "aot" else f"{self.board}-{self.backend}"
 
+    @property
+    def found(self) -> bool:
+        """Whether there is an image behind the row: built, or at least run."""
+        return self.flash is not None or self.timing is not None
+
 
 def merged(rows: tuple[BoardRow, ...], row: BoardRow) -> tuple[BoardRow, ...]:
-    """`rows` with `row` in the place of the one for its board and backend, sorted by both."""
-    others = [old for old in rows if old.key != row.key]
+    """`rows` with `row` in the place of the one for its board and backend, sorted by both.
+
+    What was measured before stays where the new row is of an image that was only built, with the
+    same bytes; a row without an image takes the place of none that has one.
+    """
+    old = next((each for each in rows if each.key == row.key), None)
+    if old is not None and old.found and not row.found:
+        return rows
+    if old is not None and row.timing is None and (old.flash, old.ram) == (row.flash, row.ram):
+        row = replace(
+            row, stack=old.stack, timing=old.timing, outputs=old.outputs, profile=old.profile
+        )
+    others = [each for each in rows if each.key != row.key]
     return tuple(sorted([*others, row], key=lambda each: (each.board, each.backend)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
@@ -11,7 +11,13 @@ from edgecompress.report.checks import ReportError, at_least
 Part: TypeAlias = Literal[
     "weights", "constants", "kernels", "runtime", "application", "libc", "data", "arena", "stack"
 ]
-"""What a symbol is there for. `data` is RAM of other parts than the model, initialised or not."""
+"""What a symbol is there for. `data` are variables, initialised or not, but for the arena."""
+RAM_ALONE: tuple[Part, ...] = ("data", "arena", "stack")
+"""The parts that RAM is for; what is in RAM of any other was copied there from flash."""
+
+
+PADDING = "(padding)"
+"""The symbol that stands for what the linker puts between the others."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,9 @@ class RamParts:
 @dataclass(frozen=True)
 class SymbolRow:
     """A symbol (a function, a constant, a variable): `flash` and `ram` bytes, the object `file`
-    it comes from, its `part`, and the `operators` that it is there for, by their place in the
-    report (none: the model as a whole, or no model). What the linker adds between symbols has the
-    name "(padding)"."""
+    it comes from with its folder or archive ("" for what the linker adds, such as PADDING between
+    symbols), its `part`, and the `operators` that it is there for, by their place in the report
+    (none: the model as a whole, or no model)."""
 
     name: str
     file: str
@@ -97,12 +103,29 @@ class Attribution:
 
     def __post_init__(self) -> None:
         at_least(1, flash_limit=self.flash_limit, ram_limit=self.ram_limit)
-        for name, total, found in (
-            ("flash", self.flash.total, sum(symbol.flash for symbol in self.symbols)),
-            ("ram", self.ram.total + self.ram.stack, sum(symbol.ram for symbol in self.symbols)),
-        ):
-            if found != total:
-                raise ReportError(f"symbols: {found} bytes of {name}, its parts are {total}")
+        self._check(
+            "flash", {item.name: getattr(self.flash, item.name) for item in fields(FlashParts)}
+        )
+        ram = self.ram
+        in_ram = {"arena": ram.arena, "stack": ram.stack, "data": ram.data + ram.bss}
+        self._check("ram", {**in_ram, "copied": ram.copied})
+
+    def _check(self, memory: Literal["flash", "ram"], parts: Mapping[str, int]) -> None:
+        """ReportError unless the symbols' bytes of `memory` are those of the `parts`."""
+        found = dict.fromkeys(parts, 0)
+        for symbol in self.symbols:
+            size = symbol.flash if memory == "flash" else symbol.ram
+            part: str = symbol.part
+            if memory == "ram" and symbol.part not in RAM_ALONE:
+                part = "copied"
+            if size:
+                found[part] = found.get(part, 0) + size
+        for part, size in found.items():
+            if size != parts.get(part, 0):
+                raise ReportError(
+                    f"symbols: {size} bytes of {memory} for {part}, its parts say"
+                    f" {parts.get(part, 0)}"
+                )
 
     @property
     def over(self) -> tuple[int, int]:
@@ -110,6 +133,27 @@ class Attribution:
         flash = self.flash.total - (self.flash_limit or self.flash.total)
         ram = self.ram.total + self.ram.stack
         return max(flash, 0), max(ram - (self.ram_limit or ram), 0)
+
+    def largest(
+        self, layers: Sequence[str], *, ram: bool, count: int
+    ) -> tuple[tuple[str, int], ...]:
+        """The `count` largest contributions to flash, or to RAM, in words, with their bytes.
+
+        What is there for one operator alone is summed up by part and layer; `layers` are the
+        operators' names, by place. The padding is left out.
+        """
+        sums: dict[str, int] = {}
+        for symbol in self.symbols:
+            name = symbol.name
+            if name == PADDING:
+                continue
+            if symbol.part in ("arena", "stack"):
+                name = f"the {symbol.part}"
+            elif len(symbol.operators) == 1 and symbol.operators[0] < len(layers):
+                name = f"{symbol.part} of {layers[symbol.operators[0]]}"
+            sums[name] = sums.get(name, 0) + (symbol.ram if ram else symbol.flash)
+        found = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+        return tuple((name, size) for name, size in found[:count] if size)
 
     def operators(self, count: int) -> tuple[OperatorBytes, ...]:
         """What each of `count` operators takes of flash, by place.

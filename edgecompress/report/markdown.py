@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecompress.report import memory_map, stages
+from edgecompress.artifact import Step
+from edgecompress.report import memory_map, parts, stages
 from edgecompress.report.boards import BoardRow, Timing
 from edgecompress.report.memory_map import MemoryMap
 from edgecompress.report.operators import OperatorRow
-from edgecompress.report.report import AccuracyRow, Change, Proof, Report
+from edgecompress.report.report import AccuracyRow, Change, Proof, Report, Verdict
+from edgecompress.report.text import escaped
 from edgecompress.vocabulary import Metric
 
 Row = tuple[str, str, str, str]
@@ -102,8 +104,22 @@ def notes(report: Report) -> list[str]:
 
 
 def budget_lines(report: Report) -> list[str]:
-    """One line for each limit of the budget."""
-    return [f"{'ok  ' if verdict.ok else 'OVER'} {verdict}" for verdict in report.budget]
+    """One line for each limit of the budget, with the causes where it is broken, and for each board
+    that has limits and was not measured."""
+    lines = [f"ok   {each}" if each.ok else f"{each.word} {each.told}" for each in report.budget]
+    return lines + unchecked_lines(report.unchecked)
+
+
+def unchecked_lines(unchecked: Sequence[Verdict]) -> list[str]:
+    """A line for each board that has limits which nothing was measured for."""
+    boards: dict[str, int] = {}
+    for verdict in unchecked:
+        board = verdict.limit.split(".")[1]
+        boards[board] = boards.get(board, 0) + 1
+    return [
+        f"{board}: not measured, {count} limit{'s' * (count != 1)} not checked"
+        for board, count in boards.items()
+    ]
 
 
 def board_lines(report: Report) -> list[str]:
@@ -125,40 +141,33 @@ def _board_line(row: BoardRow) -> str:
 def render(report: Report) -> str:
     """The whole report as Markdown."""
     blocks = [
-        f"# {report.name}",
+        f"# {escaped(report.name)}",
         f"`model.tflite` SHA-256 `{report.sha256}`",
-        grid(HEADINGS, rows(report)),
+        _safe(HEADINGS, rows(report)),
         "Before: the model as given (float32). After: the compressed flatbuffer. The arena under"
         " TFLM is the exact minimum of its interpreter on a 64-bit host.",
-        proof_line(report),
-        aot_line(report),
-        *notes(report),
+        *(_text(line) for line in (proof_line(report), aot_line(report), *notes(report))),
     ]
-    if report.budget:
-        blocks += ["## Budget", "\n".join(f"- {line}" for line in budget_lines(report))]
+    if report.budget or report.unchecked:
+        blocks += ["## Budget", _listed(budget_lines(report))]
     if report.boards:
-        blocks += ["## On boards", grid(BOARD_HEADINGS, [board(row) for row in report.boards])]
-        blocks += [BOARD_NOTE]
+        blocks += ["## On boards", _safe(BOARD_HEADINGS, [board(row) for row in report.boards])]
+        remarks = [line for row in report.boards for line in parts.remarks(row)]
+        blocks += [BOARD_NOTE, *([_listed(remarks)] if remarks else []), *_parts(report)]
     if report.memory is not None:
         blocks += ["## Memory of the ahead-of-time C", *_memory(report.memory)]
     if any(row.pruned is not None or row.tflm is not None for row in report.accuracy):
         blocks += ["## Accuracy by stage", _stages(report)]
     for section in stages.sections(report.steps):
-        table = grid(section.headings, section.rows)
-        blocks += [f"## {section.title}", section.note, table]
+        table = _safe(section.headings, section.rows)
+        blocks += [f"## {_text(section.title)}", section.note, table]
     if report.operators:
-        blocks += [
-            "## Layers",
-            grid(OPERATOR_HEADINGS, [operator(row) for row in report.operators]),
-        ]
+        layers = [operator(row) for row in report.operators]
+        blocks += ["## Layers", _safe(OPERATOR_HEADINGS, layers)]
     if report.steps:
-        listed = [
-            f"- **{step.stage}**: {_short(step.params)} → {_short(step.effect)}"
-            for step in report.steps
-        ]
-        blocks += ["## Steps", "\n".join(listed)]
-    listed = [f"- {tool}: {version}" for tool, version in report.tools.items()]
-    return "\n\n".join([*blocks, "## Tools", "\n".join(listed)]) + "\n"
+        blocks += ["## Steps", "\n".join(map(_step, report.steps))]
+    tools = [f"{tool}: {version}" for tool, version in report.tools.items()]
+    return "\n\n".join([*blocks, "## Tools", _listed(tools)]) + "\n"
 
 
 def board(row: BoardRow) -> tuple[str, ...]:
@@ -239,7 +248,7 @@ def _stages(report: Report) -> str:
         )
         for row in report.accuracy
     ]
-    return grid(("split", "float", "pruned", "compressed", "TFLM (samples)"), table)
+    return _safe(("split", "float", "pruned", "compressed", "TFLM (samples)"), table)
 
 
 def operator(row: OperatorRow) -> tuple[str, ...]:
@@ -269,6 +278,35 @@ def grid(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
     """`body` under `headings` as a Markdown table, without a line end behind it."""
     lines = [headings, tuple("---" for _ in headings), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _parts(report: Report) -> list[str]:
+    """Where flash, RAM and inference go, folded away."""
+    blocks: list[str] = []
+    for section in parts.sections(report):
+        table = _safe(section.headings, section.rows)
+        title = f"<details>\n<summary>{section.title}</summary>"
+        blocks += [title, section.note, table, "</details>"]
+    return blocks
+
+
+def _safe(headings: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+    """`grid` of cells that may have names out of a model file in them."""
+    return grid(tuple(map(_text, headings)), [tuple(map(_text, row)) for row in body])
+
+
+def _step(step: Step) -> str:
+    params, effect = _text(_short(step.params)), _text(_short(step.effect))
+    return f"- **{_text(step.stage)}**: {params} → {effect}"
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {_text(line)}" for line in lines)
+
+
+def _text(text: str) -> str:
+    """A whole sentence, escaped."""
+    return escaped(text, None)
 
 
 def _memory(memory: MemoryMap) -> list[str]:

@@ -1,4 +1,4 @@
-"""The arena of the ahead-of-time C backend as data, and drawn: text, Markdown table, SVG."""
+"""The arena of the ahead-of-time C backend as data, and as text: a drawing, a Markdown table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from html import escape
 
 from edgecompress.memory import Buffer, Plan
 from edgecompress.report.checks import ReportError, at_least
+from edgecompress.report.text import plain
 
 HEADINGS = ("step", "layer", "operator", "bytes live", "")
 COLUMNS = 64
@@ -16,10 +17,6 @@ COLUMNS = 64
 BRIEF = 48
 """Characters of a buffer's label that are shown."""
 LETTERS = string.ascii_uppercase + string.ascii_lowercase
-PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
-WIDTH, HEIGHT, MARGIN = 960, 420, 72
-TICKS = 5
 
 
 @dataclass(frozen=True)
@@ -172,12 +169,12 @@ def draw(memory: MemoryMap) -> str:
             members.append(number)
     for number, step in enumerate(memory.steps):
         mark = "  <- peak" if step.live == memory.peak else ""
-        title = " ".join(filter(None, (_plain(step.operator), _plain(step.layer))))
+        title = " ".join(filter(None, (plain(step.operator), plain(step.layer))))
         bar = _bar(memory, alive[number])
         lines.append(f"{number:>{wide}} |{bar}| {step.live:>9,}  {title}{mark}")
     lines.append("")
     for number, block in enumerate(memory.blocks):
-        lines.append(f"{_letter(number)}  {_plain(_said(block))}")
+        lines.append(f"{_letter(number)}  {plain(_said(block))}")
     return "\n".join(lines)
 
 
@@ -205,63 +202,6 @@ def _letter(number: int) -> str:
     return LETTERS[number % len(LETTERS)]
 
 
-def svg(memory: MemoryMap) -> str:
-    """The plan as an SVG image: steps from left to right, offsets (bytes) upwards.
-
-    A rectangle for each buffer (its title says all of it), dashed where it is written in place,
-    and a dashed line at the lower bound.
-    """
-    steps, arena = max(len(memory.steps), 1), max(memory.arena, 1)
-    across, up = (WIDTH - 2 * MARGIN) / steps, (HEIGHT - 2 * MARGIN) / arena
-    left, base, right = MARGIN, HEIGHT - MARGIN, WIDTH - MARGIN
-    title = _xml(f"Memory plan of {memory.name}")
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
-        ' font-family="sans-serif" font-size="12">',
-        f"<title>{title}</title>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{WIDTH / 2:g}" y="32" text-anchor="middle" font-size="16">{title}</text>',
-        f'<text x="{WIDTH / 2:g}" y="52" text-anchor="middle">{_xml(summary(memory))}</text>',
-    ]
-    for number, block in enumerate(memory.blocks):
-        dashes = "" if block.over is None else ' stroke-dasharray="4 2"'
-        parts.append(
-            f'<rect x="{left + block.first * across:.2f}"'
-            f' y="{base - (block.offset + block.size) * up:.2f}"'
-            f' width="{(block.last + 1 - block.first) * across:.2f}"'
-            f' height="{block.size * up:.2f}" fill="{PALETTE[number % len(PALETTE)]}"'
-            f' fill-opacity="0.6" stroke="black"{dashes}><title>{_xml(_said(block))}</title></rect>'
-        )
-    bound = base - memory.lower_bound * up
-    parts += [
-        f'<path d="M{left} {bound:.2f}H{right}" stroke="black" stroke-dasharray="8 4"/>',
-        f'<path d="M{left} {MARGIN}V{base}H{right}" fill="none" stroke="black"/>',
-        *_ticks(memory, across, up),
-        f'<text x="{WIDTH / 2:g}" y="{HEIGHT - 24}" text-anchor="middle">step</text>',
-        f'<text transform="translate(16 {HEIGHT / 2:g}) rotate(-90)" text-anchor="middle">'
-        "offset in the arena, bytes</text>",
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
-
-
-def _ticks(memory: MemoryMap, across: float, up: float) -> list[str]:
-    """The labels of both axes: offsets at equal parts of the arena, about twenty steps."""
-    base = HEIGHT - MARGIN
-    offsets = sorted({memory.arena * part // TICKS for part in range(TICKS + 1)})
-    labels = [
-        f'<text x="{MARGIN - 6}" y="{base - offset * up + 4:.2f}" text-anchor="end">'
-        f"{offset:,}</text>"
-        for offset in offsets
-    ]
-    every = len(memory.steps) // 20 + 1
-    return labels + [
-        f'<text x="{MARGIN + (step + 0.5) * across:.2f}" y="{base + 16}"'
-        f' text-anchor="middle">{step}</text>'
-        for step in range(0, len(memory.steps), every)
-    ]
-
-
 def _said(block: MapBlock) -> str:
     over = "" if block.over is None else f", in place over {_brief(block.over)}"
     return (
@@ -275,15 +215,6 @@ def _brief(label: str) -> str:
     return label if len(label) <= BRIEF else f"{label[: BRIEF - 3]}..."
 
 
-def _plain(text: str) -> str:
-    """`text` on one line: a question mark for each character that cannot be printed."""
-    return "".join(one if one.isprintable() else "?" for one in text)
-
-
 def _cell(text: str) -> str:
     """`text` as the cell of a Markdown table."""
-    return escape(_plain(text), quote=False).replace("|", "\\|")
-
-
-def _xml(text: str) -> str:
-    return escape(_plain(text))
+    return escape(plain(text), quote=False).replace("|", "\\|")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Literal
 from edgecompress.artifact import Json, Step
 from edgecompress.errors import BudgetExceeded
 from edgecompress.files import write_text
-from edgecompress.recipe import Budget
 from edgecompress.report.boards import BoardRow
 from edgecompress.report.checks import ReportError, at_least
 from edgecompress.report.memory_map import MemoryMap
@@ -25,6 +25,10 @@ from edgecompress.strict import TOO_DEEP, build
 from edgecompress.vocabulary import Metric
 
 Number = float
+_LIMIT = re.compile(
+    r"accuracy\.(max_drop|min)|size\.(aot_arena|arena|macs|params|tflite)"
+    r"|board\.[0-9a-z_-]+\.(flash|ram|arena|stack|instructions|cycles|microseconds)"
+)
 SCHEMA, OLDER = 2, (1,)
 """The schema of report.json that is read and written, and those before it."""
 
@@ -188,6 +192,8 @@ class Verdict:
     causes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not _LIMIT.fullmatch(self.limit):
+            raise ReportError(f"limit = {self.limit!r}: no limit of a budget has that name")
         if not 0 <= self.tolerance < 1:
             raise ReportError(f"tolerance = {self.tolerance}: it is from 0 to less than 1")
 
@@ -201,18 +207,66 @@ class Verdict:
         under = self.least is not None and value < self.least - abs(self.least) * self.tolerance
         return not (over or under)
 
-    def __str__(self) -> str:
-        digits = ".4g" if self.limit.startswith("accuracy.") else ",.0f"
-        measured = "not measured" if self.measured is None else format(self.measured, digits)
+    @property
+    def excess(self) -> float:
+        """By how much what was measured is above `most` (more than 0) or below `least` (less than
+        0), the tolerance not counted; 0 in between, and where nothing was measured."""
+        if self.measured is None:
+            return 0.0
+        above = 0.0 if self.most is None else max(self.measured - self.most, 0.0)
+        below = 0.0 if self.least is None else min(self.measured - self.least, 0.0)
+        return above + below
+
+    @property
+    def allowed(self) -> str:
+        """What the limit allows, in words."""
         bounds = (("<=", self.most), (">=", self.least))
-        wanted = " and ".join(f"{sign} {format(b, digits)}" for sign, b in bounds if b is not None)
-        slack = f" (tolerance {self.tolerance:.3g})" if self.tolerance else ""
-        return f"{self.limit} is {measured}, must be {wanted}{slack}"
+        wanted = " and ".join(f"{sign} {self.said(b)}" for sign, b in bounds if b is not None)
+        return wanted + (f" (tolerance {100 * self.tolerance:.3g}%)" if self.tolerance else "")
+
+    @property
+    def told(self) -> str:
+        """The whole of it in words, with the causes."""
+        return f"{self} (largest: {', '.join(self.causes)})" if self.causes else str(self)
+
+    @property
+    def word(self) -> str:
+        """The limit in a word: ok, OVER (or not measured), UNDER."""
+        return "ok" if self.ok else "UNDER" if self.excess < 0 else "OVER"
+
+    @property
+    def room(self) -> float | None:
+        """What is left to the nearest bound, the tolerance not counted; less than 0 beyond it."""
+        if self.measured is None:
+            return None
+        above = math.inf if self.most is None else self.most - self.measured
+        below = math.inf if self.least is None else self.measured - self.least
+        return min(above, below)
+
+    def said(self, figure: float | None) -> str:
+        """`figure`, in the unit of this limit, in words."""
+        if figure is None:
+            return "not measured"
+        if self.limit.startswith("accuracy."):
+            return f"{round(figure, 9):.4g}"  # a difference of two is not exact
+        return f"{figure:,.0f}"
+
+    def __str__(self) -> str:
+        told = f"{self.limit} is {self.said(self.measured)}, must be {self.allowed}"
+        return told if self.ok or self.measured is None else f"{told}: {self._missed()}"
+
+    def _missed(self) -> str:
+        bound = self.most if self.excess > 0 else self.least
+        share = f" ({abs(self.excess / bound):,.1%})" if bound else ""
+        return f"{'over' if self.excess > 0 else 'under'} by {self.said(abs(self.excess))}{share}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a run of the pipeline found out."""
+    """Everything a run of the pipeline found out.
+
+    `budget` are the limits that were checked, `unchecked` those of boards that were not measured.
+    """
 
     name: str
     sha256: str
@@ -229,36 +283,23 @@ class Report:
     boards: tuple[BoardRow, ...] = ()
     memory: MemoryMap | None = None
     labels: tuple[str, ...] = ()
+    unchecked: tuple[Verdict, ...] = ()
     schema: Literal[2] = 2
 
-    def judged(self, budget: Budget) -> Report:
-        """This report with one Verdict for each limit of `budget`.
+    def __post_init__(self) -> None:
+        count = len(self.operators)
+        for row in self.boards:
+            if row.profile and len(row.profile) != count:
+                raise ReportError(f"boards: {row.key}: a profile of {count} operators is wanted")
+            symbols = () if row.image is None else row.image.symbols
+            if any(not 0 <= place < count for each in symbols for place in each.operators):
+                raise ReportError(f"boards: {row.key}: a symbol is for none of {count} operators")
 
-        A limit on something that was not measured is broken. The accuracy limits look at the
-        first split.
-        """
-        sizes = {"tflite", "arena", "aot_arena", "params", "macs"}
-        verdicts = [
-            _at_most(f"size.{name}", limit, getattr(self.size, name).after)
-            for name in sorted(sizes)
-            if (limit := budget.size.limit(name)) is not None
-        ]
-        first = self.accuracy[0] if self.accuracy else None
-        if budget.accuracy.max_drop is not None:
-            drop = None if first is None else first.drop
-            verdicts.append(_at_most("accuracy.max_drop", budget.accuracy.max_drop, drop))
-        if budget.accuracy.min is not None:
-            value = None if first is None else first.compressed
-            verdicts.append(Verdict("accuracy.min", budget.accuracy.min, None, 0.0, value))
-        return dataclasses.replace(self, budget=tuple(verdicts))
-
-    def check(self, budget: Budget | None = None) -> None:
-        """Raise BudgetExceeded naming every broken limit (of `budget`, or those judged before)."""
-        report = self if budget is None else self.judged(budget)
-        broken = [verdict for verdict in report.budget if not verdict.ok]
+    def check(self) -> None:
+        """Raise BudgetExceeded naming every broken limit, by how much, and its largest causes."""
+        broken = [verdict.told for verdict in self.budget if not verdict.ok]
         if broken:
-            listed = "; ".join(map(str, broken))
-            raise BudgetExceeded(f"{self.name}: over budget: {listed}")
+            raise BudgetExceeded(f"{self.name}: over budget: {'; '.join(broken)}")
 
     def to_json(self) -> str:
         """The report as JSON text, keys in a fixed order; ValueError for a NaN or an infinity."""
@@ -285,9 +326,11 @@ class Report:
         return build(cls, table, where=where, error=ReportError, complete=True)
 
     @classmethod
-    def read(cls, folder: Path) -> Report:
-        """The report of the run directory `folder`; ReportError where there is no good one."""
-        path = folder / "report.json"
+    def read(cls, path: Path) -> Report:
+        """The report at `path`, a run directory or a report.json; ReportError where there is no
+        good one."""
+        if path.is_dir() or path.suffix != ".json":
+            path = path / "report.json"
         try:
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
@@ -297,11 +340,17 @@ class Report:
         return cls.from_json(text, where=str(path))
 
     def save(self, folder: Path) -> None:
-        """Write report.json and report.md into `folder`, each by renaming a finished file."""
-        from edgecompress.report.markdown import render
+        """Write report.json, report.md and report.html into `folder`, each by renaming a finished
+        file."""
+        from edgecompress.report import html, markdown
 
-        write_text(folder / "report.json", self.to_json())
-        write_text(folder / "report.md", render(self))
+        files = {
+            "report.json": self.to_json(),
+            "report.md": markdown.render(self),
+            "report.html": html.render(self),
+        }
+        for name, text in files.items():
+            write_text(folder / name, text)
 
 
 def _figure(text: str) -> float:
@@ -310,7 +359,3 @@ def _figure(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is no finite number")
     return value
-
-
-def _at_most(name: str, limit: float, measured: float | None) -> Verdict:
-    return Verdict(name, None, limit, 0.0, measured)

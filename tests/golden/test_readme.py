@@ -12,7 +12,8 @@ import pytest
 
 from edgecompress import cli
 from edgecompress.backends import aot
-from edgecompress.recipe import Budget, Recipe
+from edgecompress.budget import Budget
+from edgecompress.recipe import Recipe
 from edgecompress.report import Report
 from tests.conftest import need
 
@@ -63,11 +64,14 @@ def test_the_table_of_operators_is_whole() -> None:
 
 
 def test_recipe_and_budget_are_valid(tmp_path: Path) -> None:
-    recipe, budget = blocks("toml")
+    on_board, recipe, budget = blocks("toml")
     (tmp_path / "recipe.toml").write_text(recipe)
     (tmp_path / "budget.toml").write_text(budget)
     assert Recipe.read(tmp_path / "recipe.toml").prune.ratio == 0.25
-    assert Budget.read(tmp_path / "budget.toml").size.limit("tflite") == 48 * 1024
+    limits = {each.limit: each.most for each in Budget.read(tmp_path / "budget.toml").limits()}
+    assert limits["size.tflite"] == 48 * 1024
+    (tmp_path / "budget.toml").write_text(on_board)
+    assert len(Budget.read(tmp_path / "budget.toml").limits()) == 3
 
 
 def test_the_python_runs(capsys: pytest.CaptureFixture[str]) -> None:

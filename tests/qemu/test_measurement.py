@@ -31,10 +31,11 @@ from edgecompress.errors import (
     ToolError,
 )
 from edgecompress.firmware import Image
-from edgecompress.report import Change, Report, Size
+from edgecompress.report import Report
 from edgecompress.results import Run
 from edgecompress.tflite import Op, Options, Program, Tensor, read
 from tests.conftest import need
+from tests.reports import changed, operator
 from tests.tflite_builder import activation, options
 from tests.tflite_builder import build as tflite
 
@@ -161,8 +162,8 @@ def test_outputs_have_the_bits_of_tflm(run: Run) -> None:
 
 def test_memory_and_texts(m4: Image, run: Run) -> None:
     assert m4.footprint is not None
-    assert (run.flash, run.ram) == (m4.footprint.flash, m4.footprint.ram)
-    assert run.arena == m4.footprint.arena
+    assert (run.flash, run.ram) == (m4.footprint.flash.total, m4.footprint.ram.total)
+    assert run.arena == m4.footprint.ram.arena
     assert run.stack is not None and 100 < run.stack < 4096
     text = "\n".join(run.lines())
     assert f"{run.per_inference:,} instructions per inference (counting plugin" in text
@@ -379,30 +380,23 @@ def test_without_an_oracle_the_outputs_are_not_compared(
 
 
 def test_the_result_goes_into_the_run_directory(run: Run, tmp_path: Path) -> None:
-    none = Change(None, None)
-    report = Report(
-        name="small",
-        sha256=run.sha,
-        tools={},
-        commit=None,
-        steps=(),
-        size=Size(none, none, none, none, none),
-        accuracy=(),
-        proof=None,
-        layers=(),
-        unsupported=(),
-        aot_unsupported=(),
-    )
+    operators = tuple(operator(name, name) for name in KINDS)
+    report = changed(sha256=run.sha, operators=operators, boards=(), budget=(), memory=None)
     report.save(tmp_path)
     measurement.save(run, tmp_path)
     measurement.save(run, tmp_path)
     assert Report.read(tmp_path).boards == (run.row(),)
+    assert run.image is not None and run.cost is not None
+    assert [cost.amount for cost in run.profile] == [op.amount for op in run.ops]
+    assert [cost.kernel for cost in run.profile] == [op.kernel for op in run.ops]
     text = (tmp_path / "report.md").read_text()
     assert f"| qemu_m4 | aot | {run.flash:,} | {run.ram:,} |" in text
     assert f"{run.per_inference:,} instructions" in text
     table = json.loads((tmp_path / "qemu_m4-aot" / "measurement.json").read_text())
     assert table["timing"]["per_inference"] == run.per_inference
     assert table["outputs"] == {"exact": 20, "off_by_one": 0, "mismatch": 0}
+    assert table["cost"] == dataclasses.asdict(run.cost)
+    assert not {"image", "profile", "note"} & set(table)
     assert sum(op["amount"] for op in table["ops"]) + table["rest"] == run.per_inference
     dataclasses.replace(report, sha256="cd" * 32).save(tmp_path)
     with pytest.raises(MeasurementError, match="report.json: it is of another model"):

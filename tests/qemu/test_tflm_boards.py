@@ -119,18 +119,24 @@ def test_the_footprint_knows_the_library(named: Path, tmp_path: Path) -> None:
     first = image(tmp_path, "qemu_m4")
     found = first.footprint
     assert found is not None and first.empty is not None
-    assert (found.weights, found.arena) == (len(NET), ARENA)
-    assert found.kernels > 300 and found.constants > 100
-    assert abs(found.runtime - first.empty.runtime) < 64
+    assert (found.flash.weights, found.ram.arena) == (len(NET), ARENA)
+    assert found.flash.kernels > 300 and found.flash.constants > 100
+    assert abs(found.flash.runtime - first.empty.flash.runtime) < 64
     text = first.elf.with_name("firmware.map").read_text()
     assert not [piece for piece in footprint.pieces(text) if "stdc++" in piece.file]
     assert text.count(f"{LIBRARY}(") > 1
     other = tmp_path / "other.map"
     other.write_text(text.replace(LIBRARY, "lib3f2/libChirale_TensorFLowLite.a"))
-    assert footprint.read(first.elf, other) == found
+    assert footprint.read(first.elf, other, first.board).flash == found.flash
     other.write_text(text.replace(LIBRARY, "libc.a"))
-    assert footprint.read(first.elf, other).kernels < found.kernels
-    assert (first.cost or (0, 0))[0] > len(NET)
+    assert footprint.read(first.elf, other, first.board).flash.kernels < found.flash.kernels
+    assert first.cost is not None and first.cost.flash > len(NET)
+    command = ["arm-none-eabi-size", str(first.elf)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    text_, data, bss = map(int, done.stdout.splitlines()[1].split()[:3])
+    assert found.flash.total == text_ + data
+    assert found.ram.total + found.ram.stack == data + bss
+    assert not any(one.operators for one in found.symbols)
 
 
 def test_what_fails_is_told(named: Path, tmp_path: Path) -> None:
@@ -147,7 +153,7 @@ def test_the_arena_is_what_the_interpreter_needs(
     artifact = Artifact("net", tflite=NET)
     built = deployment.build(artifact, board="qemu_m4", backend="tflm", out=tmp_path)
     assert built.backend == "tflm" and built.elf.parent.name == "qemu_m4-tflm"
-    assert built.footprint is not None and built.footprint.arena == 1234
+    assert built.footprint is not None and built.footprint.ram.arena == 1234
     assert "-std=gnu++17" in built.flags and str(named) not in str(built.table())
 
 

@@ -11,11 +11,10 @@ from typing import get_args
 
 import pytest
 
-from edgecompress import boards, cli, doctor, firmware, platformio
+from edgecompress import boards, cli, doctor, firmware
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Kind
 from edgecompress.errors import ConfigError, DeviceError, ToolError, UnsupportedError
-from edgecompress.firmware import Image
 from tests import small_firmware
 from tests.conftest import need
 
@@ -333,9 +332,13 @@ def test_the_build_refuses_what_it_cannot_do(
 def test_a_model_too_large_for_the_board_is_told_by_how_much(tmp_path: Path) -> None:
     need("arm-gcc")
     large = small_firmware.sources(**{"ec_arena[208]": "ec_arena[512 * 1024]"})
-    reason = r"two words does not fit: it is larger than RAM by 4,3\d\d bytes \(512 KB flash, 512"
+    reason = (
+        r"two words does not fit: it is larger than RAM by 4,3\d\d bytes \(512 KB flash,"
+        r" 512 KB RAM\); most of it: the arena 524,288 bytes, the stack 4,096 bytes, line \d+ "
+    )
     with pytest.raises(DeviceError, match=f"qemu_m55: {reason}"):
         small_firmware.build(tmp_path, "qemu_m55", large)
+    assert not list(tmp_path.iterdir())
 
 
 HEAP_UP_TO_THE_STACK = """\
@@ -346,6 +349,10 @@ SECTIONS {
   .heap (NOLOAD) : { . = ORIGIN(RAM) + LENGTH(RAM) - 0x800; } > RAM
 }
 """
+REGION = """\
+MEMORY { RAM : ORIGIN = 0x20000000, LENGTH = 64K }
+SECTIONS { .text : { *(.text*) } .bss : { *(.bss*) } > RAM }
+"""
 ASSERTED = """\
 SECTIONS { .text : { *(.text*) } .bss 0x20000000 : { *(.bss*) } }
 ASSERT(SIZEOF(.bss) <= 62K, "%s")
@@ -353,15 +360,16 @@ ASSERT(SIZEOF(.bss) <= 62K, "%s")
 
 
 @pytest.mark.parametrize(
-    ("script", "why"),
+    ("script", "why", "linked"),
     [
-        (HEAP_UP_TO_THE_STACK, "it is larger than RAM by 6,464 bytes"),
-        (ASSERTED % "heap region overflowed into stack", "it leaves no RAM for the stack"),
-        (ASSERTED % "region RAM overflowed with stack", "it leaves no RAM for the stack"),
+        (HEAP_UP_TO_THE_STACK, "it is larger than RAM by 6,464 bytes", False),
+        (REGION, "it is larger than RAM by 4,416 bytes", True),
+        (ASSERTED % "heap region overflowed into stack", "it leaves no RAM for the stack", True),
+        (ASSERTED % "region RAM overflowed with stack", "it leaves no RAM for the stack", True),
     ],
 )
-def test_a_linker_script_that_gives_the_heap_all_ram_says_what_does_not_fit(
-    script: str, why: str, tmp_path: Path
+def test_what_a_linker_says_of_an_image_too_large_is_understood(
+    script: str, why: str, linked: bool, tmp_path: Path
 ) -> None:
     need("arm-gcc")
     (tmp_path / "script.ld").write_text(script)
@@ -369,8 +377,14 @@ def test_a_linker_script_that_gives_the_heap_all_ram_says_what_does_not_fit(
     command = ["arm-none-eabi-gcc", "-mthumb", "-nostdlib", "-fno-common", "-T", "script.ld", "a.c"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    image = Image(tmp_path / "a.elf", boards.load("nano33"), "aot", "net", None, None, None)
-    failed = platformio.Failed("pio run -e nano33", 1, done.stderr)
-    told = firmware._failure(image, tmp_path, failed)
-    assert isinstance(told, DeviceError)
-    assert str(told).startswith(f"nano33: net does not fit: {why} (960 KB flash, 256 KB RAM); take")
+    assert firmware._overflow(done.stderr) == why
+    assert firmware._overflow(done.stderr + "a.c: undefined reference to `f'") == ""
+    # As firmware/project.py links it then, to see what is in it.
+    again = subprocess.run([*command, "-Wl,--noinhibit-exec"], cwd=tmp_path, capture_output=True)
+    assert (again.returncode == 0, (tmp_path / "a.out").is_file()) == (linked, linked)
+
+
+def test_what_platformio_says_of_an_image_too_large_is_understood() -> None:
+    said = "Error: The program size (1100 bytes) is greater than maximum allowed (1000 bytes)\n"
+    assert firmware._overflow(said) == "it is larger than flash by 100 bytes"
+    assert firmware._overflow("Error: something else") == ""

@@ -15,10 +15,11 @@ from edgecompress import cli, deployment, runtimes
 from edgecompress.artifact import Artifact
 from edgecompress.backends import aot
 from edgecompress.errors import ConfigError, ModelFileError, StageOrderError, UnsupportedError
+from edgecompress.tflite import read
 from tests.conftest import need
+from tests.reports import REPORT
 from tests.tflite_builder import build as tflite
 from tests.tflite_builder import conv_net
-from tests.unit.test_report import REPORT
 
 NET = tflite(conv_net())
 
@@ -95,7 +96,7 @@ def test_build_flash_and_measure_on_this_computer(capfd: pytest.CaptureFixture[s
     assert cli.main(["flash", "net.tflite", "--board", "host", "--json"]) == 0
     flashed = json.loads(capfd.readouterr().out)
     assert (flashed["name"], flashed["accuracy"], len(flashed["each_run"])) == ("net", None, 1)
-    assert flashed["ops"] == []
+    assert [op["place"] for op in flashed["ops"]] == list(range(len(read(NET).ops)))
 
     generator = np.random.default_rng(0)
     x = generator.uniform(-6, 6, (40, 6, 6, 2)).astype(np.float32)
@@ -157,4 +158,7 @@ def test_the_footprint_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     flash = table["footprint"]["flash"]
     assert f"{flash:,}" in printed and "cost of the model" in printed
     assert table["cost"]["flash"] == flash - table["empty"]["flash"]
-    assert table == {**json.loads(Path("build/net/qemu_m4-aot/image.json").read_text())}
+    assert table["cost"]["built_for"] == "qemu_m4" and "gcc" in table["compiler"]
+    stored = json.loads(Path("build/net/qemu_m4-aot/image.json").read_text())
+    assert (table["elf"], stored["elf"]) == ("build/net/qemu_m4-aot/firmware.elf", "firmware.elf")
+    assert {**table, "elf": ""} == {**stored, "elf": ""}

@@ -10,7 +10,6 @@ import pytest
 
 from edgecompress.artifact import Step
 from edgecompress.errors import BudgetExceeded
-from edgecompress.recipe import AccuracyLimit, Budget, SizeLimit
 from edgecompress.report import (
     AccuracyRow,
     Change,
@@ -18,10 +17,12 @@ from edgecompress.report import (
     Proof,
     Report,
     Size,
+    Verdict,
     markdown,
 )
 from edgecompress.report.report import ReportError
-from tests.reports import operator
+from tests.reports import REPORT as FULL
+from tests.reports import changed, operator
 
 PROOF = Proof("reference 1", "subject 2", 64, 768, 768, 0, 0, 0)
 REPORT = Report(
@@ -52,10 +53,10 @@ def test_json_round_trip(tmp_path: Path) -> None:
     at = Difference("ADD", "sum", 1, 10, 2.0)
     proof = dataclasses.replace(PROOF, exact=767, mismatch=1, max_diff=2, differs_at=at)
     report = dataclasses.replace(REPORT, proof=proof, commit="c0ffee", unsupported=("CUMSUM",))
-    judged = report.judged(Budget(AccuracyLimit(min=0.9), SizeLimit(tflite="48K")))
-    assert len(judged.budget) == 2
+    kept, open_ = limit("size.tflite", 49152.0, 40000.0), limit("board.qemu_m4.ram", 5.0, None)
+    judged = dataclasses.replace(report, budget=(kept,), unchecked=(open_,))
     judged.save(tmp_path)
-    assert Report.read(tmp_path) == judged
+    assert Report.read(tmp_path) == Report.read(tmp_path / "report.json") == judged
     assert json.loads((tmp_path / "report.json").read_text())["schema"] == 2
     assert (tmp_path / "report.md").read_text() == markdown.render(judged)
 
@@ -159,28 +160,47 @@ def test_a_missing_or_damaged_report_says_what_to_do(tmp_path: Path) -> None:
             Report.read(tmp_path)
 
 
-def test_every_broken_limit_is_listed() -> None:
-    budget = Budget(AccuracyLimit(max_drop=0.01), SizeLimit(tflite=1, arena=20000, macs=499))
+def limit(
+    name: str, most: float | None, measured: float | None, *causes: str, least: float | None = None
+) -> Verdict:
+    return Verdict(name, least, most, 0.0, measured, causes)
+
+
+def test_every_broken_limit_is_listed_with_its_causes() -> None:
+    judged = dataclasses.replace(
+        REPORT,
+        budget=(
+            limit("size.macs", 499, 500, "conv 300 MACs", "end 200 MACs"),
+            limit("size.params", 100, 100, "conv 100 parameters"),
+            limit("size.tflite", None, 30000, least=40000),
+            limit("accuracy.max_drop", 0.01, 0.02),
+            limit("board.qemu_m4.flash", 1, None),
+        ),
+    )
     with pytest.raises(BudgetExceeded) as caught:
-        REPORT.check(budget)
+        judged.check()
     assert str(caught.value) == (
-        "kws: over budget: size.macs is 500, must be <= 499; size.tflite is 40,000, must be <= 1;"
-        " accuracy.max_drop is 0.02, must be <= 0.01"
+        "kws: over budget: size.macs is 500, must be <= 499: over by 1 (0.2%) (largest: conv 300"
+        " MACs, end 200 MACs); size.tflite is 30,000, must be >= 40,000: under by 10,000 (25.0%);"
+        " accuracy.max_drop is 0.02, must be <= 0.01: over by 0.01 (100.0%);"
+        " board.qemu_m4.flash is not measured, must be <= 1"
     )
     assert caught.value.exit_code == 3
+    dataclasses.replace(judged, budget=judged.budget[1:2]).check()
 
 
-def test_limits_that_hold_raise_nothing() -> None:
-    budget = Budget(AccuracyLimit(max_drop=0.021, min=0.93), SizeLimit(arena=20000, params=100))
-    REPORT.check(budget)
-    assert len(REPORT.judged(budget).budget) == 4
+@pytest.mark.parametrize("name", ["size.flash", "board.flash", "board.a b.flash", "accuracy.test"])
+def test_a_verdict_is_on_a_limit_that_there_is(name: str) -> None:
+    with pytest.raises(ReportError, match=f"^limit = '{name}': no limit of a budget has that name"):
+        limit(name, 1, 1)
 
 
-def test_what_was_not_measured_breaks_its_limit() -> None:
-    size = dataclasses.replace(REPORT.size, arena=Change(1, None))
-    report = dataclasses.replace(REPORT, size=size, accuracy=())
-    with pytest.raises(BudgetExceeded, match=r"size.arena is not measured.*max_drop is not meas"):
-        report.check(Budget(AccuracyLimit(max_drop=1.0), SizeLimit(arena=10**9)))
+def test_operators_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ReportError, match="^boards: qemu_m4: a profile of 2 operators is wanted$"):
+        changed(operators=FULL.operators[:2])
+    (row,) = (row for row in FULL.boards if row.profile)
+    with pytest.raises(ReportError, match="^boards: qemu_m4: a symbol is for none of 2 operators$"):
+        changed(operators=FULL.operators[:2], boards=(dataclasses.replace(row, profile=()),))
 
 
 def test_drop_is_positive_when_the_metric_worsens() -> None:
@@ -216,15 +236,24 @@ def test_the_proof_says_equal_only_when_every_bit_is() -> None:
 
 
 def test_markdown_has_the_budget_the_stages_and_the_tools() -> None:
-    judged = REPORT.judged(Budget(AccuracyLimit(max_drop=0.5), SizeLimit(arena=1, tflite=40000)))
+    judged = dataclasses.replace(
+        REPORT,
+        budget=(
+            limit("size.arena", 1, 20000, "conv 150 bytes"),
+            limit("size.tflite", 40000, 40000, "conv 116 bytes"),
+        ),
+        unchecked=(limit("board.pico.flash", 1, None), limit("board.pico.ram", 1, None)),
+    )
+    over = "OVER size.arena is 20,000, must be <= 1: over by 19,999 (1,999,900.0%)"
     assert markdown.budget_lines(judged) == [
-        "OVER size.arena is 20,000, must be <= 1",
+        f"{over} (largest: conv 150 bytes)",
         "ok   size.tflite is 40,000, must be <= 40,000",
-        "ok   accuracy.max_drop is 0.02, must be <= 0.5",
+        "pico: not measured, 2 limits not checked",
     ]
     text = markdown.render(judged)
     for line in (
-        "- OVER size.arena is 20,000, must be <= 1",
+        f"- {over} (largest: conv 150 bytes)",
+        "- pico: not measured, 2 limits not checked",
         "| test | 95.00% | 94.00% | 93.00% | 90.00% (10) |",
         "- **quantize**: mode int8 → tflite_bytes 40000",
         "- tensorflow: 2.19.1",
@@ -288,3 +317,30 @@ def test_notes_tell_what_a_run_without_data_does_not_know() -> None:
     assert second.startswith("The inputs are taken to lie in -1.5 to 2.25, estimated")
     assert markdown.notes(REPORT) == []
     assert second in markdown.render(report)
+
+
+def test_markdown_takes_images_apart() -> None:
+    lines = markdown.render(FULL).splitlines()
+    for line in (
+        "| flash: weights | 4,000 |",
+        "| flash: other constants | 301 |",
+        "| flash | 6,016 |",
+        "| RAM: arena | 500 |",
+        "| RAM of the board | 16,384 |",
+        "| conv | CONV_2D | 1,951 | 6,000 |",
+        "| qemu_m4 | w_1 | weights | model.o | 3,000 | 0 |",
+        "- pico: not built: its platform cannot be had here",
+    ):
+        assert lines.count(line) == 1
+    assert lines.count("<details>") == lines.count("</details>") == 3
+    assert "<details>" not in markdown.render(REPORT)
+
+
+def test_names_out_of_models_are_no_markup() -> None:
+    name = "a|b`c<img src=x>\n@me _x_ [u](http://x) #1"
+    said = "a\\|b\\`c&lt;img src=x&gt;?@\u200bme \\_x\\_ \\[u\\](http:/\\/x) #\u200b1"
+    rows = (operator(name, "ADD"),)
+    text = markdown.render(dataclasses.replace(REPORT, name=name, operators=rows))
+    assert f"# {said}" in text.splitlines()
+    assert f"| {said} | ADD | 1x5x5x4 |" in text
+    assert "<img" not in text

@@ -12,7 +12,9 @@ import pytest
 from edgecompress.report import Report, markdown
 from edgecompress.report.boards import BoardRow, Outputs, Timing, merged
 from edgecompress.report.checks import ReportError
-from tests.unit.test_report import REPORT
+from tests.reports import EMULATED, IMAGE, REAL, UNBUILT, changed
+
+REPORT = changed(boards=())
 
 TIMING = Timing("instructions", "counting plugin", 5345, 0, 3, None, None, 6142, 7825)
 ROW = BoardRow("qemu_m4", "aot", 39168, 8812, 8584, None, TIMING, Outputs(11, 1, 0))
@@ -76,3 +78,29 @@ def test_a_new_row_takes_the_place_of_the_old_one() -> None:
     assert merged((), ROW) == (ROW,)
     assert merged((ROW, BARE), newer) == (BARE, newer)
     assert merged((ROW,), other) == (ROW, other)
+
+
+def test_what_was_measured_stays_while_the_image_is_the_same() -> None:
+    built = dataclasses.replace(
+        EMULATED, timing=None, outputs=None, stack=None, profile=(), compiler="gcc 13"
+    )
+    assert merged((EMULATED,), built) == (dataclasses.replace(EMULATED, compiler="gcc 13"),)
+    larger = dataclasses.replace(
+        IMAGE.symbols[0], name="more", part="weights", flash=1, ram=0, operators=()
+    )
+    image = dataclasses.replace(
+        IMAGE,
+        flash=dataclasses.replace(IMAGE.flash, weights=IMAGE.flash.weights + 1),
+        symbols=(*IMAGE.symbols, larger),
+    )
+    grown = dataclasses.replace(built, flash=image.flash.total, image=image)
+    assert merged((EMULATED,), grown) == (grown,)
+
+
+def test_a_board_that_cannot_be_built_takes_the_place_of_no_measurement() -> None:
+    unbuilt = dataclasses.replace(UNBUILT, board=REAL.board)
+    assert merged((REAL,), unbuilt) == (REAL,)
+    newer = dataclasses.replace(unbuilt, note="still not")
+    assert merged((unbuilt,), newer) == (newer,)
+    assert merged((unbuilt,), REAL) == (REAL,)
+    assert (REAL.found, unbuilt.found, BARE.found) == (True, False, False)

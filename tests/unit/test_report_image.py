@@ -47,9 +47,37 @@ def test_what_must_go_before_an_image_fits() -> None:
     assert dataclasses.replace(IMAGE, flash_limit=None, ram_limit=None).over == (0, 0)
 
 
+def test_the_largest_contributions_are_named_by_layer() -> None:
+    layers = ("conv", "pool", "classes")
+    assert IMAGE.largest(layers, ram=False, count=4) == (
+        ("weights of classes", 3000),
+        ("weights of conv", 1000),
+        ("kernels of conv", 700),
+        ("main", 400),
+    )
+    assert IMAGE.largest((), ram=False, count=1) == (("w_1", 3000),)
+    assert IMAGE.largest(layers, ram=True, count=9) == (
+        ("the stack", 1024),
+        ("the arena", 500),
+        ("buffer", 60),
+        ("state", 16),
+    )
+
+
 def test_sums_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ReportError, match="symbols: 5016 bytes of flash, its parts are 6016"):
+    with pytest.raises(ReportError, match="symbols: 3000 bytes of flash for weights, its"):
         dataclasses.replace(IMAGE, symbols=SYMBOLS[1:])
+    for part, change in (
+        ("arena", {"arena": 499}),
+        ("stack", {"stack": 0}),
+        ("data", {"bss": 61}),
+        ("copied", {"copied": 1}),
+    ):
+        with pytest.raises(ReportError, match=f"symbols: .* bytes of ram for {part}, its"):
+            dataclasses.replace(IMAGE, ram=dataclasses.replace(IMAGE.ram, **change))
+    swapped = (symbol("w_0", "constants", 1000, 0, 0), *SYMBOLS[1:])
+    with pytest.raises(ReportError, match="for weights, its parts say 4000"):
+        dataclasses.replace(IMAGE, symbols=swapped)
     with pytest.raises(ReportError, match="image: its parts are 6016 bytes of flash"):
         dataclasses.replace(EMULATED, flash=6000)
     with pytest.raises(ReportError, match="profile: it is given without a timing"):

@@ -27,8 +27,10 @@ def test_the_wheel_has_the_firmware_and_the_zoo(tmp_path: Path) -> None:
         if made.isdisjoint(file.relative_to(ROOT).parts):
             assert (installed / "edgecompress" / file.relative_to(ROOT)).is_file(), file
     assert not made & {path.name for path in (installed / "edgecompress" / "firmware").iterdir()}
-    for file in ROOT.glob("edgecompress/recipes/*.toml"):
-        assert (installed / file.relative_to(ROOT)).is_file(), file
+    pages = ROOT.glob("edgecompress/report/html/**/*")
+    for file in (*ROOT.glob("edgecompress/recipes/*.toml"), *pages):
+        if file.is_file() and made.isdisjoint(file.parts):
+            assert (installed / file.relative_to(ROOT)).is_file(), file
     shown = _run(installed, tmp_path, "assert cli.main(['boards']) == 0")
     assert "qemu_m55" in shown
     assert shown.splitlines()[-1] == str(installed / "edgecompress" / "firmware")

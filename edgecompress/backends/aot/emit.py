@@ -32,11 +32,18 @@ _INT64_MIN = -(2**63)
 
 
 class _Constants:
-    """Constants, each written once: `w_*` weights, `p_*` parameters of a call, `c_*` others."""
+    """Constants, each written once: `w_*` weights, `p_*` parameters of a call, `c_*` others.
+
+    `readers` are the operators that each one is there for. `reading` are those of the call at work,
+    `inner` those that a struct within its parameters is for.
+    """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.names: list[str] = []
+        self.readers: dict[str, set[int]] = {}
+        self.reading: tuple[int, ...] = ()
+        self.inner: tuple[int, ...] = ()
         self._known: dict[tuple[str, bytes], str] = {}
         self._structs: dict[tuple[str, str], str] = {}
 
@@ -50,7 +57,7 @@ class _Constants:
             self._known[key] = name
             size = max(values.size, 1)
             self._add(name, f"static const _Alignas(8) {array.ctype} {name}[{size}] =", values)
-        return self._known[key]
+        return self._read(self._known[key], self.reading)
 
     def struct(self, struct: Struct, *, name: str, scratch: int | None) -> str:
         """The name of the constant that holds a call's parameters: `name`, or that of one alike.
@@ -60,7 +67,11 @@ class _Constants:
         if known == name:
             self.names.append(name)
             self.texts.append(f"static const {struct.ctype} {name} = {body};\n")
-        return known
+        return self._read(known, (*self.inner, *self.reading))
+
+    def _read(self, name: str, operators: tuple[int, ...]) -> str:
+        self.readers.setdefault(name, set()).update(operators)
+        return name
 
     def _add(self, name: str, declaration: str, values: np.ndarray[Any, Any]) -> None:
         items = [_literal(value) for value in values.tolist()] or ["0"]
@@ -86,7 +97,10 @@ class _Constants:
         if isinstance(value, Array):
             return self.array(value, weights=key.startswith(("weights", "packed")))
         if isinstance(value, Struct):
-            return self._struct(value, indent + "    ", scratch)
+            outer, self.reading = self.reading, self.inner
+            text = self._struct(value, indent + "    ", scratch)
+            self.reading = outer
+            return text
         if isinstance(value, tuple):
             return "{" + ", ".join(map(_literal, value)) + "}"
         return _literal(value)
@@ -107,15 +121,9 @@ def _literal(value: Any) -> str:
 
 def model_c(planned: Schedule, *, name: str, sha: str, backend: str) -> str:
     """The text of model.c for a model called `name` whose `.tflite` has the SHA-256 `sha`."""
-    constants = _Constants()
-    steps = [step if not step.reverse else _reversed(step) for step in planned.steps]
-    calls = [
-        (step.op, line)
-        for number, step in enumerate(steps)
-        for line in _lines(planned, constants, number, step)
-    ]
+    constants, calls = _emitted(planned)
     program = planned.program
-    families = sorted({family for step in steps for family in step.call.families})
+    families = sorted({family for step in planned.steps for family in step.call.families})
     texts = "\n".join(constants.texts)
     return _MODEL_C.substitute(
         banner=cgen.banner(backend, name=name, sha=sha, settings={"arena": planned.plan.bytes}),
@@ -138,6 +146,36 @@ def model_c(planned: Schedule, *, name: str, sha: str, backend: str) -> str:
         clear="".join(_clear(planned)),
         calls="".join(_operators(planned, calls)),
     )
+
+
+def readers(planned: Schedule) -> dict[str, set[int]]:
+    """The constants in model.c -> the numbers of the operators that each is there for."""
+    return _emitted(planned)[0].readers
+
+
+def served(planned: Schedule) -> list[tuple[int, ...]]:
+    """For each step the operators that it computes: its own, behind one that shares the call."""
+    busy = {step.op for step in planned.steps}
+    shared = {
+        op.outputs[0]: number
+        for number, op in enumerate(planned.ops)
+        if number not in busy and op.outputs[0] not in planned.offsets
+    }
+    return [
+        (*(shared[i] for i in planned.ops[step.op].inputs if i in shared), step.op)
+        for step in planned.steps
+    ]
+
+
+def _emitted(planned: Schedule) -> tuple[_Constants, list[tuple[int, Line]]]:
+    """The constants, and the calls with the numbers of their operators."""
+    constants = _Constants()
+    calls = []
+    for number, (step, operators) in enumerate(zip(planned.steps, served(planned), strict=True)):
+        constants.reading, constants.inner = operators[-1:], operators[:1]
+        made = _reversed(step) if step.reverse else step
+        calls += [(step.op, line) for line in _lines(planned, constants, number, made)]
+    return constants, calls
 
 
 def _reversed(step: Step) -> Step:

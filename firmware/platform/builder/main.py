@@ -27,7 +27,8 @@ env.Replace(
     PROGNAME="firmware",
     PROGSUFFIX=".elf",
 )
-env.Append(
+env.Append(  # no path of this machine gets into the image
+    CPPFLAGS=[f"-ffile-prefix-map={env.subst('$PROJECT_SRC_DIR')}=."],
     CCFLAGS=[*machine, "-Os", "-ffunction-sections", "-fdata-sections", *strict],
     CFLAGS=["-std=c11"],
     CXXFLAGS=["-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"],
@@ -36,6 +37,8 @@ env.Append(
 )
 script = Path(env.subst("$PROJECT_DIR"), keys.get("family", ""), "link.ld")
 if env["EC_TFLM"]:  # C++'s own library, where the compiler has one, and what stands for a system
+    tree = Path(os.environ["TFLM_DIR"]).resolve()
+    env.Append(CPPFLAGS=[f"-ffile-prefix-map={tree}=tflite-micro"])
     ask = [compiler, *machine, "-print-file-name=libstdc++.a"]
     if os.path.isabs(subprocess.run(ask, capture_output=True, text=True, check=True).stdout):
         env.Append(LIBS=["stdc++"])
