@@ -27,6 +27,8 @@ TIMEOUT = 30.0
 PAUSES = (1.0, 4.0)
 """Seconds before a request is tried again that only reads and that the server failed to answer."""
 PAGE = 100
+SAID = 2000
+"""Characters of a reason."""
 
 _TAG = re.compile(rf"<(?!/?(?:{'|'.join(TAGS)})>)")
 _BREAK = "\u200b"
@@ -89,7 +91,8 @@ def safe(text: str) -> str:
 
 def skipped(why: str) -> str:
     """The comment that stands where there is no comparison."""
-    text = f"{MARKER}\n\n### Footprint: not measured\n\nComparison skipped because {why}"
+    told = why if len(why) <= SAID else f"{why[:SAID]}..."
+    text = f"{MARKER}\n\n### Footprint: not measured\n\nComparison skipped because {told}"
     return safe(f"{text}\n")
 
 

@@ -43,8 +43,7 @@ def accept(
     import tomlkit
 
     judged = judge(report, Budget.read(path))
-    text = path.read_text(encoding="utf-8")
-    document = tomlkit.parse(text)
+    document = tomlkit.parse(path.read_bytes().decode())  # line ends as they are
     moved = []
     for verdict in _chosen(judged, limits, where=path):
         change = _moved(document, verdict)

@@ -15,7 +15,7 @@ import edgecompress
 from edgecompress.commands import board, budget, compare, compress, diff, history, model, report
 from edgecompress.commands.options import Command, Options
 from edgecompress.errors import EdgeCompressError
-from edgecompress.terminal import streams
+from edgecompress.terminal import harmless, streams
 
 BUG, INTERRUPTED = 70, 130
 ENDS = (signal.SIGTERM, signal.SIGHUP)
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split())
+    line = harmless(" ".join(message.split()))
     print(f"edgecompress: {line}", file=sys.stderr)
     return code
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def build(
     planned = None
     if backend == aot.NAME:
         planned = aot.schedule(program, core=target.core, optimize=optimize)
-    image = firmware.build(
+    return firmware.build(
         _sources(artifact, program, planned),
         board=target,
         backend=backend,
@@ -88,11 +88,13 @@ def build(
         name=artifact.name,
         tflite=flatbuffer,
         owners=None if planned is None else aot.owners(program, planned),
-        layers=[program.layer_of(op) or op.title for op in program.ops],
+        layers=[
+            program.layer_of(op) or f"{op.title} {place}" for place, op in enumerate(program.ops)
+        ],
+        optimize=optimize,
         oversize=oversize,
         progress=progress,
     )
-    return replace(image, optimize=optimize)
 
 
 def sources(

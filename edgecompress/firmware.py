@@ -13,8 +13,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from edgecompress.boards import Board
 from edgecompress.errors import ConfigError, DeviceError, ToolError
 from edgecompress.files import write_folder
 from edgecompress.progress import Progress, silent
-from edgecompress.report.boards import Cost
+from edgecompress.report.boards import TOO_LARGE, Cost
 from edgecompress.report.image import Attribution
 from edgecompress.vocabulary import Optimize
 
@@ -44,7 +44,7 @@ _REFUSED = re.compile(r"The program size \((\d+) bytes\) is greater than .* \((\
 """How PlatformIO says that an image is larger than the board."""
 _COMPILING = re.compile(r"^(Compiling|Archiving|Linking) ")
 _UNDEFINED = "undefined reference"
-_SOURCES = "sources"
+_SOURCES, _BUILT = "sources", "built"
 _MODEL, _EMPTY = "model", "empty"
 """The two images that a build makes and the folders it makes them in; firmware/ has the model that
 is none under the second name too."""
@@ -82,11 +82,16 @@ class Image:
     layers: tuple[str, ...] = field(default=(), repr=False)
 
     @property
+    def chosen_for(self) -> Optimize | None:
+        """`optimize`; None under a backend without a choice of kernels."""
+        return self.optimize if self.backend == "aot" else None
+
+    @property
     def excess(self) -> str:
         """Why the image does not fit, in words, with its largest parts; empty where it fits."""
         if not self.too_large:
             return ""
-        told = f"does not fit: {self.too_large} ({self.board.memory})"
+        told = f"{TOO_LARGE}: {self.too_large} ({self.board.memory})"
         found = self.footprint
         if found is None:
             return told
@@ -137,6 +142,7 @@ class Image:
             "backend": self.backend,
             "elf": str(self.elf),
             "flags": self.flags,
+            "optimize": self.chosen_for,
             "compiler": self.compiler,
             "footprint": _sums(self.footprint),
             "empty": _sums(self.empty),
@@ -165,16 +171,17 @@ def build(
     tflite: bytes | None = None,
     owners: Mapping[str, tuple[int, ...]] | None = None,
     layers: Sequence[str] = (),
+    optimize: Optimize = "balanced",
     oversize: bool = False,
     progress: Progress = silent,
 ) -> Image:
     """Compile and link the generated `sources` (path: text) of the model `name` for `board`.
 
-    `tflite` is the file that they were made of; the image only carries it. `owners` says which
-    operators their constants, functions and files are there for (see `footprint.read`), `layers`
-    what each operator is called. The folder <out>/<board>-<backend>/ gets firmware.elf,
-    firmware.map, log.txt, image.json, generated/ and what else an upload to the board needs: all of
-    it or nothing.
+    `tflite` is the file that they were made of, `optimize` what their kernels were chosen for; the
+    image only carries them. `owners` says which operators their constants, functions and files are
+    there for (see `footprint.read`), `layers` what each operator is called. The folder
+    <out>/<board>-<backend>/ gets firmware.elf, firmware.map, log.txt, image.json, generated/ and
+    what else an upload to the board needs: all of it or nothing.
 
     An image that is larger than the board is linked all the same, to see what is in it: with
     `oversize` it is the answer, and `too_large` in it is set. Raises TooLarge for one without
@@ -187,7 +194,10 @@ def build(
     library = microlite.settings(home, target) if _check(sources) else {}
     need(target)
     folder = out / f"{target.id}-{backend}"
-    image = Image(folder / ELF, target, backend, name, None, None, tflite, layers=tuple(layers))
+    image = Image(
+        folder / ELF, target, backend, name, None, None, tflite,
+        optimize=optimize, layers=tuple(layers),
+    )  # fmt: skip
 
     def fill(fresh: Path) -> None:
         nonlocal image
@@ -199,37 +209,55 @@ def build(
         with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
             work = Path(name)
             log, why = _compile(home, image, work, fresh / GENERATED, library, progress)
-            made = _made(work, target, _MODEL)
-            if target.kind != "program":
-                key = _without_model(home, target)
-                if key not in _EMPTIES:
-                    bare = _made(work, target, _EMPTY)
-                    _EMPTIES[key] = footprint.read(bare / ELF, bare / MAP, target)
-                full = footprint.read(made / ELF, made / MAP, target, owners)
-                image = dataclasses.replace(
-                    image, footprint=full, empty=_EMPTIES[key], too_large=why or _excess(full)
-                )
+            image = _examined(image, home, work, why, owners)
             if image.too_large and not oversize:
                 raise TooLarge(image, image.excess)
-            image = dataclasses.replace(
-                image,
-                flags=(made / FLAGS).read_text(encoding="utf-8"),
-                compiler=footprint.compiler(made / MAP),
-            )
-            for file in made.iterdir():
+            for file in _made(work, target, _MODEL).iterdir():
                 if file.is_file() and file.name != FLAGS and not file.name.startswith("."):
                     shutil.copyfile(file, fresh / file.name)
             places = _places(home, work, target)
-        (fresh / ELF).chmod(0o755)
-        listed = (fresh / MAP).read_text(encoding="utf-8", errors="replace")
-        (fresh / MAP).write_text(placeless.paths(listed, places), encoding="utf-8")
-        said = placeless.log(placeless.paths(log, places))
-        (fresh / LOG).write_text(said, encoding="utf-8")
-        table = {**image.table(), "elf": ELF}
-        (fresh / IMAGE).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        _describe(image, fresh, log, places)
 
     write_folder(folder, fill)
     return image
+
+
+def _examined(
+    image: Image,
+    home: Path,
+    work: Path,
+    why: str,
+    owners: Mapping[str, tuple[int, ...]] | None,
+) -> Image:
+    """`image`, built in `work`, with what it takes; `why` the linker says that it does not fit."""
+    made = _made(work, image.board, _MODEL)
+    image = dataclasses.replace(
+        image,
+        flags=(made / FLAGS).read_text(encoding="utf-8"),
+        compiler=footprint.compiler(made / MAP),
+    )
+    if image.board.kind == "program":
+        return image
+    key = _without_model(home, image.board)
+    if key not in _EMPTIES:
+        bare = _made(work, image.board, _EMPTY)
+        _EMPTIES[key] = footprint.read(bare / ELF, bare / MAP, image.board)
+    full = footprint.read(made / ELF, made / MAP, image.board, owners)
+    # The linker counts gaps between sections too: the figure that the parts add up to is told.
+    return dataclasses.replace(
+        image, footprint=full, empty=_EMPTIES[key], too_large=_excess(full) or why
+    )
+
+
+def _describe(image: Image, fresh: Path, log: str, places: Mapping[Path, str]) -> None:
+    """Say in `fresh`, beside the files of `image`, what it is, without the `places` it was made."""
+    (fresh / ELF).chmod(0o755)
+    listed = (fresh / MAP).read_text(encoding="utf-8", errors="replace")
+    (fresh / MAP).write_text(placeless.paths(listed, places), encoding="utf-8")
+    said = placeless.log(placeless.paths(log, places))
+    (fresh / LOG).write_text(said, encoding="utf-8")
+    table = {**image.table(), "elf": ELF}
+    (fresh / IMAGE).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 def keep(image: Image) -> None:
@@ -295,13 +323,7 @@ def _compile(
         return platformio.run(
             home,
             board.id,
-            settings={
-                "PLATFORMIO_SRC_DIR": str((work / which / _SOURCES).resolve()),
-                "PLATFORMIO_BUILD_DIR": str((work / which / "built").resolve()),
-                "PLATFORMIO_WORKSPACE_DIR": str((work / which).resolve()),
-                **(library if which == _MODEL else {}),
-                **more,
-            },
+            settings={**_folders(work / which), **(library if which == _MODEL else {}), **more},
             timeout=FETCHING if board.kind == "serial" else TIMEOUT,
             started=running.append,
             heard=heard,
@@ -320,26 +342,46 @@ def _compile(
                 with contextlib.suppress(platformio.Failed):  # linked, then refused for its size
                     one(which, EC_OVERSIZE="1")
             if not (made / ELF).is_file():
-                told = dataclasses.replace(image, too_large=why).excess
-                if (made / MAP).is_file():
-                    told += _most(footprint.sections(made / MAP).most_common(_SHOWN))
-                raise TooLarge(image, told) from None
+                raise _unlinkable(image, made, why) from None
             return failed.log, why
 
     platformio.prepare(home)
     # PlatformIO fetches packages for one environment at a time.
     width = 1 if board.kind == "serial" else len(images)
-    with ThreadPoolExecutor(width) as pool:
-        builds = [pool.submit(linked, which) for which in images]
-        try:
-            logs = [build.result() for build in builds]
-        except BaseException:  # one that failed, or an interrupt: none goes on
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                platformio.end(process)
-            raise
+    with ThreadPoolExecutor(width) as pool, _ended(pool, running):
+        logs = [build.result() for build in [pool.submit(linked, which) for which in images]]
     progress("building", done, done)
     return logs[0]
+
+
+@contextlib.contextmanager
+def _ended(pool: Executor, running: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Where one of the builds in `pool` fails, or an interrupt comes, none goes on."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            platformio.end(process)
+        raise
+
+
+def _folders(place: Path) -> dict[str, str]:
+    """PlatformIO's settings for an image that is built in the folder `place`."""
+    place = place.resolve()
+    return {
+        "PLATFORMIO_SRC_DIR": str(place / _SOURCES),
+        "PLATFORMIO_BUILD_DIR": str(place / _BUILT),
+        "PLATFORMIO_WORKSPACE_DIR": str(place),
+    }
+
+
+def _unlinkable(image: Image, made: Path, why: str) -> TooLarge:
+    """The error for an image that is too large to be linked at all; its map may be in `made`."""
+    told = dataclasses.replace(image, too_large=why).excess
+    if (made / MAP).is_file():
+        told += _most(footprint.sections(made / MAP).most_common(_SHOWN))
+    return TooLarge(image, told)
 
 
 def _link(home: Path, sources: Path, generated: Path) -> None:
@@ -359,7 +401,7 @@ def _without_model(home: Path, board: Board) -> tuple[Path, Board, str | None]:
 
 def _made(work: Path, board: Board, which: str) -> Path:
     """The folder in which PlatformIO put the image."""
-    return work / which / "built" / board.id
+    return work / which / _BUILT / board.id
 
 
 def _places(home: Path, work: Path, board: Board) -> dict[Path, str]:

@@ -115,6 +115,7 @@ def measure(
         image=image.footprint,
         cost=image.cost,
         compiler=image.compiler,
+        optimize=image.chosen_for,
         stack=found.session.stack,
         arena=found.session.arena,
         outputs=outputs,

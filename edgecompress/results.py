@@ -17,6 +17,7 @@ from edgecompress.evaluation import BitComparison
 from edgecompress.report import markdown
 from edgecompress.report.boards import BoardRow, Cost, OpCost, Outputs, Timing
 from edgecompress.report.image import Attribution
+from edgecompress.vocabulary import Optimize
 
 if TYPE_CHECKING:
     from edgecompress.firmware import Image
@@ -62,7 +63,8 @@ class Run:
     each timed inference took, in `unit`s as `source` counted them; all are of the same input. `ops`
     is one further inference, operator by operator, and `functions` the instructions by C function,
     the largest first. `image` is what its bytes are for and `cost` what the model adds (None on
-    this computer), `compiler` what built it. `arena` and `stack` (None: the board cannot tell) are
+    this computer), `compiler` what built it, `optimize` what its kernels were chosen for (None:
+    the backend knows no choice). `arena` and `stack` (None: the board cannot tell) are
     bytes, as in BoardRow. `outputs` has each output of the model,
     (N, *output_shape) in its own type, for the N rows, `values` the float32 behind them; `bits`
     compares the integers among them with the TFLM interpreter's (None: not compared, the `notes`
@@ -84,6 +86,7 @@ class Run:
     image: Attribution | None
     cost: Cost | None
     compiler: str | None
+    optimize: Optimize | None
     stack: int | None
     arena: int
     outputs: tuple[Array, ...]
@@ -253,6 +256,7 @@ class Run:
             image=self.image,
             profile=self.profile,
             compiler=self.compiler,
+            optimize=self.optimize,
         )
 
 
@@ -272,4 +276,5 @@ def built(image: Image, note: str | None = None) -> BoardRow:
         image=found,
         note=note,
         compiler=image.compiler,
+        optimize=image.chosen_for,
     )

@@ -18,7 +18,7 @@ from edgecompress.boards import Board
 from edgecompress.errors import EdgeCompressError, ToolError, UnsupportedError
 from edgecompress.firmware import Image, TooLarge
 from edgecompress.progress import Progress, silent
-from edgecompress.report.boards import BoardRow, Cost
+from edgecompress.report.boards import TOO_LARGE, BoardRow, Cost
 from edgecompress.results import Run
 from edgecompress.vocabulary import Backend, Optimize
 
@@ -92,7 +92,7 @@ def _answer(question: Question, board: Board, images: dict[str, Image]) -> Answe
     try:
         image = images[board.id] = question.image(board, question.out)
     except TooLarge as error:
-        return Answer(_unbuilt(board, question.backend, error.why))
+        return Answer(_unbuilt(question, board, error.why))
     except (ToolError, UnsupportedError) as error:
         return Answer(None, error=error)
     if image.too_large or board.kind == "serial":
@@ -127,7 +127,7 @@ def _estimate(question: Question, board: Board, why: ToolError, images: dict[str
         f"{_verdict(board, cost)}; not built here: {reason} (see `edgecompress doctor --board"
         f" {board.id}`)"
     )
-    row = _unbuilt(board, question.backend, note)
+    row = _unbuilt(question, board, note)
     return Answer(replace(row, cost=cost, arena=found.ram.arena))
 
 
@@ -144,15 +144,15 @@ def _verdict(board: Board, cost: Cost) -> str:
             left.append(f"{has - takes:,} bytes of {memory}")
     by = f"what the model adds on {cost.built_for}"
     if over:
-        return f"does not fit: {by} alone is larger than {' and '.join(over)} ({board.memory})"
+        return f"{TOO_LARGE}: {by} alone is larger than {' and '.join(over)} ({board.memory})"
     return f"fits unless the board's own software takes more than {' or '.join(left)} ({by})"
 
 
-def _unbuilt(board: Board, backend: Backend, note: str) -> BoardRow:
+def _unbuilt(question: Question, board: Board, note: str) -> BoardRow:
     """The row of a board without an image."""
     return BoardRow(
         board=board.id,
-        backend=backend,
+        backend=question.backend,
         flash=None,
         ram=None,
         arena=None,
@@ -160,4 +160,5 @@ def _unbuilt(board: Board, backend: Backend, note: str) -> BoardRow:
         timing=None,
         outputs=None,
         note=note,
+        optimize=question.optimize if question.backend == "aot" else None,
     )

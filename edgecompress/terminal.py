@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,11 @@ class Terminal:
 
     def say(self, text: str = "") -> None:
         """One line of the answer."""
-        print(text, file=self.out, flush=True)
+        print(harmless(text), file=self.out, flush=True)
 
     def note(self, text: str) -> None:
         """One line beside the answer."""
-        print(text, file=self.err, flush=True)
+        print(harmless(text), file=self.err, flush=True)
 
     def table(
         self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1
@@ -37,7 +38,7 @@ class Terminal:
         for i, heading in enumerate(headings):
             table.add_column(heading, justify="left" if i < words else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(harmless, row))
         width = None if self.out.isatty() else 160
         Console(file=self.out, width=width, highlight=False, markup=False).print(table)
 
@@ -78,6 +79,14 @@ class Terminal:
                 bars.update(tasks[label], completed=done, total=total)
 
             yield progress
+
+
+def harmless(text: str) -> str:
+    """`text` without what a terminal takes for a command: names come out of model files."""
+    return _COMMANDS.sub("?", text)
+
+
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @contextmanager

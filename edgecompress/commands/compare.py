@@ -34,7 +34,7 @@ def compare(args: argparse.Namespace, terminal: Terminal) -> None:
     for name, report in found:
         for verdict in report.budget:
             if not verdict.ok:
-                terminal.say(f"OVER {name}: {verdict}")
+                terminal.say(f"{verdict.word} {name}: {verdict}")
     terminal.note(f"in a browser: {args.out}")
 
 

@@ -86,9 +86,14 @@ def _asked(
 def _tell(
     report: Report, answers: Sequence[Answer], args: argparse.Namespace, terminal: Terminal
 ) -> None:
-    """The report, then the boards that were asked for; errors of what was run are raised."""
-    told = {one.row.key for one in answers if one.row is not None}
-    rows = [row for row in report.boards if row.key in told]
+    """The report, then the boards that were asked for; errors of what was asked are raised."""
+    from edgecompress.report import parts
+
+    told = dict.fromkeys(one.row.key for one in answers if one.row is not None)
+    order = list(told)
+    rows = sorted(
+        (row for row in report.boards if row.key in told), key=lambda row: order.index(row.key)
+    )
     lost = [str(one.error) for one in answers if one.row is None]
     if args.json:
         show(report, args, terminal)
@@ -98,10 +103,10 @@ def _tell(
         rest = [row for row in report.boards if row.key not in told]
         show(dataclasses.replace(report, boards=tuple(rest)), args, terminal)
         fits(report, rows, terminal)
-        for line in [*(f"{row.key}: {row.note}" for row in rows if row.note), *lost]:
+        for line in [*(line for row in rows for line in parts.remarks(row)), *lost]:
             terminal.say(line)
     for answer in answers:
-        if answer.row is not None and answer.error is not None:
+        if answer.error is not None:
             raise answer.error
         if answer.run is not None:
             answer.run.check()
@@ -165,11 +170,9 @@ def _fit(row: BoardRow) -> tuple[str, ...]:
 
 def _answer(row: BoardRow) -> str:
     """Whether the model fits, in a word."""
-    if row.cost is None and row.note is None:
-        return ""
-    if row.note is not None and row.note.startswith("does not fit"):
-        return "no"
-    return "yes" if row.image is not None else "perhaps"
+    if row.fits is None:
+        return "perhaps" if row.estimated else ""
+    return "yes" if row.fits else "no"
 
 
 def _layers(report: Report, row: BoardRow) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -6,6 +6,10 @@ from dataclasses import dataclass, replace
 
 from edgecompress.report.checks import ReportError, at_least
 from edgecompress.report.image import Attribution
+from edgecompress.vocabulary import Optimize
+
+TOO_LARGE = "does not fit"
+"""How the note of a board begins that the model is too large for."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class BoardRow:
 
     `cost` is what the model adds, `image` what all bytes are for, `profile` what each operator of
     the report took (empty: not profiled), `note` what else there is to know, `compiler` what the
-    image was built with.
+    image was built with, `optimize` what the kernels of the ahead-of-time C were chosen for.
     """
 
     board: str
@@ -110,6 +114,7 @@ class BoardRow:
     profile: tuple[OpCost, ...] = ()
     note: str | None = None
     compiler: str | None = None
+    optimize: Optimize | None = None
 
     def __post_init__(self) -> None:
         at_least(0, flash=self.flash, ram=self.ram, arena=self.arena, stack=self.stack)
@@ -132,19 +137,31 @@ class BoardRow:
         """Whether there is an image behind the row: built, or at least run."""
         return self.flash is not None or self.timing is not None
 
+    @property
+    def fits(self) -> bool | None:
+        """Whether the board has room for the image; None where that is not known."""
+        if self.note is not None and self.note.startswith(TOO_LARGE):
+            return False
+        return None if self.image is None else self.image.over == (0, 0)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether all that is known was found out on another board."""
+        return not self.found and self.cost is not None
+
 
 def merged(rows: tuple[BoardRow, ...], row: BoardRow) -> tuple[BoardRow, ...]:
     """`rows` with `row` in the place of the one for its board and backend, sorted by both.
 
-    What was measured before stays where the new row is of an image that was only built, with the
-    same bytes; a row without an image takes the place of none that has one.
+    What was measured before stays where the new row is of the same image, which was only built; a
+    row that is an estimate takes the place of none that is not, chosen for the same.
     """
     old = next((each for each in rows if each.key == row.key), None)
-    if old is not None and old.found and not row.found:
-        return rows
-    if old is not None and row.timing is None and (old.flash, old.ram) == (row.flash, row.ram):
-        row = replace(
-            row, stack=old.stack, timing=old.timing, outputs=old.outputs, profile=old.profile
-        )
+    if old is not None and old.optimize == row.optimize:
+        if old.found and row.estimated:
+            return rows
+        built = row.image is not None and row.timing is None
+        if built and old.timing is not None and old.image == row.image:
+            row = replace(old, compiler=row.compiler)
     others = [each for each in rows if each.key != row.key]
     return tuple(sorted([*others, row], key=lambda each: (each.board, each.backend)))

@@ -124,7 +124,9 @@ def _aot_arena(report: Report) -> Amounts:
     found: dict[str, float] = {}
     for block in memory.blocks:
         if block.first <= peak <= block.last:
-            found[block.label] = found.get(block.label, 0) + block.size
+            over = "" if block.over is None else f" in place over {block.over}"
+            label = f"{block.label}{over}"
+            found[label] = found.get(label, 0) + block.size
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from edgecompress.report import figures
 from edgecompress.report.diff import Diff, Growth, Model, Row
-from edgecompress.report.figures import PACE
 from edgecompress.report.markdown import grid, unchecked_lines
 from edgecompress.report.report import Verdict
 from edgecompress.report.text import LONG, escaped, tagless
@@ -21,17 +21,6 @@ FIRST = 20
 NONE = "-"
 FIGURES = ("figure", "base", "head", "change", "allowed", "")
 SEVERAL = ("model", "budget", "flash", "RAM", "per inference", ".tflite", "accuracy")
-
-_LABELS = {
-    "size.tflite": ".tflite bytes",
-    "size.arena": "arena bytes (TFLM)",
-    "size.aot_arena": "arena bytes (C)",
-    "size.params": "parameters",
-    "size.macs": "MACs per inference",
-    "accuracy.max_drop": "lost since float32",
-}
-_WORDS = {"flash": "flash bytes", "ram": "RAM bytes", "arena": "arena bytes"}
-_WORDS |= {"stack": "stack bytes", "constants": "metadata (other constants)"}
 
 
 class Shown(NamedTuple):
@@ -68,15 +57,19 @@ def _render(diff: Diff, step: tuple[Shown, str]) -> str:
     blocks = [MARKER, f"### Footprint: {_headline(diff)}"]
     broken = [(model, verdict) for model in diff.models for verdict in model.broken]
     count = len(broken) if shown.tables else FIRST
-    lines = [_told(model, verdict, why=shown.tables) for model, verdict in broken[:count]]
+    alone = len(diff.models) == 1
+    lines = [
+        f"- {'' if alone else f'{_name(model)}: '}{_told(verdict, why=shown.tables)}"
+        for model, verdict in broken[:count]
+    ]
     if len(broken) > count:
         lines.append(f"- and {len(broken) - count:,} more")
     blocks += ["\n".join(lines)] if lines else []
     if shown.tables:
         blocks += _skipped(diff)
-        blocks += _single(diff.models[0]) if len(diff.models) == 1 else _several(diff.models)
+        blocks += _single(diff.models[0]) if alone else _several(diff.models)
         for model in diff.models:
-            blocks += _details(model, shown, alone=len(diff.models) == 1)
+            blocks += _details(model, shown, alone=alone)
     blocks += [left_out] if left_out else []
     notes = diff.notes if shown.tables else ()
     blocks += ["\n".join(f"- {_said(note)}" for note in notes)] if notes else []
@@ -159,7 +152,7 @@ def _columns(model: Model) -> tuple[list[Row], ...]:
     return (
         [row for name, row in on_boards if name == "flash"],
         [row for name, row in on_boards if name == "ram"],
-        [row for name, row in on_boards if name in PACE],
+        [row for name, row in on_boards if name in figures.PACE],
         [row for row in model.rows if row.figure == "size.tflite"],
         [row for row in model.rows if row.figure.startswith("accuracy.")][:1],
     )
@@ -168,10 +161,12 @@ def _columns(model: Model) -> tuple[list[Row], ...]:
 def _brief(row: Row, *, many: bool) -> str:
     """The head's figure and its change, with board and unit where several stand together."""
     before = f"{escaped(row.figure.split('.')[1])}: " if many else ""
-    unit = f" {row.unit}" if row.unit in PACE else ""
-    change = " (not comparable)" if row.note else ""
-    if row.delta:
-        change = f" ({_share(row) or _delta(row)})"
+    if row.head is None:
+        return f"{before}not measured"
+    unit = f" {row.unit}" if row.unit in figures.PACE else ""
+    change = f" ({_share(row) or _delta(row)})" if row.delta else ""
+    if row.note:
+        change = " (new)" if row.base is None else " (not comparable)"
     return f"{before}{_value(row.head, row.unit)}{unit}{change}"
 
 
@@ -195,7 +190,7 @@ def _details(model: Model, shown: Shown, *, alone: bool) -> Iterator[str]:
     if not alone:
         yield from _folded(f"{name}: all figures", *_single(model))
     parts = [row for row in model.rows if row.part and (row.base or row.head)]
-    moved = {_whole(row) for row in parts if row.delta != 0}
+    moved = {_whole(row) for row in parts if row.delta != 0 and not row.note}
     table = [_row(row)[:4] for row in parts if _whole(row) in moved]
     if table:
         yield from _folded(f"{name}: flash by part", grid(FIGURES[:4], table))
@@ -267,24 +262,11 @@ def _allowed(verdict: Verdict, unit: str) -> str:
 
 def _label(figure: str, unit: str = "") -> str:
     """A figure in words; `unit` is the metric of an accuracy."""
-    if figure in _LABELS:
-        return _LABELS[figure]
-    kind, _, name = figure.partition(".")
-    if kind == "accuracy":
-        return f"{unit} {escaped(name)}"
-    board, _, last = name.partition(".")
-    if last.startswith("flash."):
-        part = last.partition(".")[2]
-        return f"{escaped(board)} flash: {_WORDS.get(part, escaped(part))}"
-    return f"{escaped(board)} {_WORDS.get(last, escaped(last))}"
+    return escaped(figures.words(figure, unit))
 
 
 def _value(value: float | None, unit: str) -> str:
-    if value is None:
-        return NONE
-    if unit == "top1":
-        return f"{value:.2%}"
-    return f"{value:.4f}" if unit == "auc" else f"{value:.6g}" if unit == "mse" else f"{value:,.0f}"
+    return NONE if value is None else figures.shown(value, unit)
 
 
 def _delta(row: Row) -> str:
@@ -305,14 +287,12 @@ def _share(row: Row) -> str:
     return "" if row.share is None or row.unit in ("top1", "auc") else f"{100 * row.share:+.1f}%"
 
 
-def _told(model: Model, verdict: Verdict, *, why: bool) -> str:
+def _told(verdict: Verdict, *, why: bool) -> str:
     """A broken limit, by how much, and why."""
-    told = f"- {_name(model)}: {_said(str(verdict))}"
+    told = _said(str(verdict))
     if not verdict.causes or not why:
         return told
-    what = "Largest" if model.skipped else "What grew" if verdict.excess >= 0 else "What shrank"
-    what = "Causes" if verdict.limit.startswith("accuracy.") else what
-    what = "Alive at the peak" if verdict.limit.endswith("arena") else what
+    what = "Alive at the peak" if verdict.limit.endswith("arena") else "Causes"
     return f"{told}. {what}: {', '.join(map(_said, verdict.causes))}"
 
 

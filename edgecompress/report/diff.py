@@ -16,7 +16,7 @@ from edgecompress.report import causes, parts
 from edgecompress.report.boards import BoardRow
 from edgecompress.report.causes import Amounts
 from edgecompress.report.figures import Figure, figures
-from edgecompress.report.report import Report, Verdict
+from edgecompress.report.report import Report, Verdict, exceeded
 
 COLUMNS = (
     "model", "figure", "unit", "base", "head", "delta", "percent", "note",
@@ -56,8 +56,8 @@ class Row:
 
     @property
     def share(self) -> float | None:
-        """The delta as a share of the base; None without one, or where the base is about 0."""
-        share = self.delta / self.base if self.delta is not None and self.base else math.inf
+        """The delta as a share of the base's size; None without one, or where that is about 0."""
+        share = self.delta / abs(self.base) if self.delta is not None and self.base else math.inf
         return share if math.isfinite(100 * share) else None
 
 
@@ -114,11 +114,7 @@ class Diff:
 
     def check(self) -> None:
         """Raise BudgetExceeded naming every broken limit of every model."""
-        broken = [
-            f"{model.name}: over budget: {'; '.join(verdict.told for verdict in model.broken)}"
-            for model in self.models
-            if model.broken
-        ]
+        broken = [exceeded(each.name, each.broken) for each in self.models if each.broken]
         if broken:
             raise BudgetExceeded("; ".join(broken))
 
@@ -201,9 +197,13 @@ def model(
 
 
 def _caused(base: Report, head: Report, verdict: Verdict) -> Verdict:
-    """`verdict` with what grew as its causes, or what shrank where too little is left."""
-    grown = causes.growths(base, head, verdict.limit, less=verdict.excess < 0)
-    return dataclasses.replace(verdict, causes=grown)
+    """`verdict` with what grew as its causes, or what shrank where too little is left; where the
+    figure did not move that way, with the largest contributions."""
+    before, now, less = value(base, verdict.limit), verdict.measured, verdict.excess < 0
+    if before is None or now is None or (now < before if less else now > before):
+        found = causes.growths(base, head, verdict.limit, less=less)
+        return dataclasses.replace(verdict, causes=found or verdict.causes)
+    return verdict
 
 
 def _rows(
@@ -350,12 +350,14 @@ def _steps(base: Report, head: Report) -> Iterator[str]:
                 yield f"{was.stage}: {key} {values[0]} in the base, {values[1]} here"
 
 
-def _conditions(row: BoardRow) -> tuple[str, str]:
-    """What a board's figures depend on beside the model: the compiler, and the real hardware."""
+def _conditions(row: BoardRow) -> tuple[str, ...]:
+    """What a board's figures depend on beside the model: the compiler, what the kernels were chosen
+    for, and the real hardware."""
     timing = row.timing
     clock = None if timing is None else timing.clock_hz
     real = "" if timing is None or clock is None else f"{clock / 1e6:g} MHz, {timing.conditions}"
-    return row.compiler or "", real
+    chosen = "" if row.optimize is None else f"kernels chosen for {row.optimize}"
+    return row.compiler or "", chosen, real
 
 
 def _percent(row: Row) -> float | None:

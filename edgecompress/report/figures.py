@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgecompress.report.boards import BoardRow
@@ -13,6 +14,22 @@ SIZES = {"tflite": "bytes", "arena": "bytes", "aot_arena": "bytes", "params": ""
 MEMORY = ("flash", "ram", "arena", "stack")
 PACE = ("instructions", "cycles", "microseconds")
 """The figures of a board: bytes, and what an inference takes in their own unit."""
+
+_WORDS: Mapping[str, str] = {
+    "size.tflite": ".tflite bytes",
+    "size.arena": "arena bytes (TFLM)",
+    "size.aot_arena": "arena bytes (C)",
+    "size.params": "parameters",
+    "size.macs": "MACs per inference",
+    "accuracy.max_drop": "lost since float32",
+    "flash": "flash bytes",
+    "ram": "RAM bytes",
+    "arena": "arena bytes",
+    "stack": "stack bytes",
+    "flash.constants": "flash: metadata (other constants)",
+    "flash.data": "flash: initial values of RAM",
+}
+"""What figures are called for people, those of a board without its name; others by their keys."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +79,26 @@ def _board(row: BoardRow) -> dict[str, Figure]:
         if timing.seconds is not None:
             found["microseconds"] = Figure(timing.seconds * 1e6, "microseconds", timing.source)
     return found
+
+
+def words(key: str, metric: str = "accuracy") -> str:
+    """What the figure `key` is called for people; `metric` is that of an accuracy."""
+    if key in _WORDS:
+        return _WORDS[key]
+    kind, _, name = key.partition(".")
+    if kind != "board":
+        return f"{metric} {name}"
+    board, _, last = name.partition(".")
+    return f"{board} {_WORDS.get(last, last.replace('.', ': '))}"
+
+
+def shown(value: float, unit: str) -> str:
+    """`value`, in the `unit` of a Figure, for people."""
+    metrics = {"top1": ".2%", "auc": ".4f", "mse": ".6g"}
+    return format(value, metrics.get(unit, ",.0f"))
+
+
+def ordered(keys: Iterable[str]) -> list[str]:
+    """Each of `keys` once: sizes, accuracies, boards, otherwise as they come."""
+    places = {"size": 0, "accuracy": 1}
+    return sorted(dict.fromkeys(keys), key=lambda key: places.get(key.partition(".")[0], 2))

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from edgecompress.files import write_text
@@ -58,9 +58,20 @@ def entry(report: Report, *, date: str, commit: str) -> Entry:
 
 
 def added(entries: Iterable[Entry], fresh: Iterable[Entry]) -> tuple[Entry, ...]:
-    """`entries` with `fresh` behind them; one of the same commit and model takes its place."""
-    table = {(each.commit, each.model): each for each in entries}
-    return tuple({**table, **{(each.commit, each.model): each for each in fresh}}.values())
+    """`entries` with `fresh` among them by date; one of the same commit and model takes its
+    place."""
+    table = {(each.commit, each.model): each for each in (*entries, *fresh)}
+    return _dated(table.values())
+
+
+def _dated(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """`entries`, the oldest first; a date without a zone is UTC's."""
+
+    def when(each: Entry) -> datetime:
+        date = datetime.fromisoformat(each.date)
+        return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+    return tuple(sorted(entries, key=when))
 
 
 def tables(
@@ -92,21 +103,27 @@ def _cell(before: Mapping[str, float], after: Mapping[str, float], key: str) -> 
     if key not in after:
         return "not measured"
     value, old = after[key], before.get(key)
-    text = f"{value:.4g}" if key.startswith("accuracy.") else f"{value:,.0f}"
+    text = shown(value, key)
     if old is None or value == old:
         return text
     return f"{text} ({(value - old) / old:+.1%})" if old else f"{text} (was 0)"
 
 
+def shown(value: float, key: str) -> str:
+    """`value` of the figure `key` for people; of an accuracy no metric is on record."""
+    return f"{value:.4g}" if key.startswith("accuracy.") else f"{value:,.0f}"
+
+
 def read(path: Path) -> tuple[Entry, ...]:
-    """The entries of the file `path`, strictly; ReportError names the line and what is wrong."""
+    """The entries of the file `path`, strictly, the oldest first, as lines of two branches may have
+    come together in any order; ReportError names the line and what is wrong."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise ReportError(f"{path}: no such history; --add makes it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(f"{path}: cannot be read ({error})") from error
-    return tuple(_entry(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
+    return _dated(_entry(line, f"{path}:{number}") for number, line in enumerate(lines, start=1))
 
 
 def _entry(line: str, where: str) -> Entry:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from edgecompress.artifact import Step
 from edgecompress.report import memory_map, parts, stages
 from edgecompress.report.boards import BoardRow, Timing
+from edgecompress.report.figures import shown, words
 from edgecompress.report.memory_map import MemoryMap
 from edgecompress.report.operators import OperatorRow
 from edgecompress.report.report import AccuracyRow, Change, Proof, Report, Verdict
@@ -51,15 +52,14 @@ BOARD_NOTE = (
 
 def rows(report: Report) -> list[Row]:
     """The table of a run: what, before, after, change; one row a figure."""
-    size = report.size
-    table = [
-        _count("parameters", size.params),
-        _count("MACs per inference", size.macs),
-        _count(".tflite bytes", size.tflite),
-        _count("arena bytes (TFLM)", size.arena),
-        _count("arena bytes (C)", size.aot_arena),
-    ]
+    table = [_count(label, change) for label, change in sizes(report).items()]
     return table + [_accuracy(row) for row in report.accuracy]
+
+
+def sizes(report: Report) -> dict[str, Change]:
+    """What the model takes, by what that is called for people."""
+    names = ("params", "macs", "tflite", "arena", "aot_arena")
+    return {words(f"size.{name}"): getattr(report.size, name) for name in names}
 
 
 def proof_line(report: Report) -> str:
@@ -123,8 +123,8 @@ def unchecked_lines(unchecked: Sequence[Verdict]) -> list[str]:
 
 
 def board_lines(report: Report) -> list[str]:
-    """One line for each board and backend that was measured."""
-    return [_board_line(row) for row in report.boards]
+    """One line for each board and backend, and what else there is to know of it."""
+    return [line for row in report.boards for line in (_board_line(row), *parts.remarks(row))]
 
 
 def _board_line(row: BoardRow) -> str:
@@ -134,8 +134,8 @@ def _board_line(row: BoardRow) -> str:
         if value is not None
     )
     timing = row.timing
-    pace = "" if timing is None else f"; {timing.per_inference:,} {timing.unit} per inference"
-    return f"{row.board} ({row.backend}): {sizes}{pace}"
+    pace = "" if timing is None else f"{timing.per_inference:,} {timing.unit} per inference"
+    return f"{row.board} ({row.backend}): {'; '.join(filter(None, (sizes, pace))) or NONE}"
 
 
 def render(report: Report) -> str:
@@ -218,7 +218,7 @@ def _accuracy(row: AccuracyRow) -> Row:
 def formatted(value: float | None, metric: Metric) -> str:
     if value is None:
         return NONE
-    return {"top1": f"{value:.2%}", "auc": f"{value:.4f}", "mse": f"{value:.6g}"}[metric]
+    return shown(value, metric)
 
 
 def _drop(drop: float, metric: Metric) -> str:
@@ -312,7 +312,7 @@ def _text(text: str) -> str:
 def _memory(memory: MemoryMap) -> list[str]:
     """The plan of the arena: bytes by layer, and the drawing, which folds away where it is long."""
     drawing = f"```text\n{memory_map.draw(memory)}\n```"
-    table = grid(memory_map.HEADINGS, memory_map.peaks(memory))
+    table = _safe(memory_map.HEADINGS, memory_map.peaks(memory))
     if len(memory.steps) <= LONG:
         return [memory_map.summary(memory), table, drawing]
     folded = "<details>\n<summary>Bytes by layer, and where each buffer lies</summary>"

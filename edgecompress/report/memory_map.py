@@ -5,7 +5,6 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from edgecompress.memory import Buffer, Plan
 from edgecompress.report.checks import ReportError, at_least
@@ -15,7 +14,8 @@ HEADINGS = ("step", "layer", "operator", "bytes live", "")
 COLUMNS = 64
 """Characters that the arena takes in the text drawing."""
 BRIEF = 48
-"""Characters of a buffer's label that are shown."""
+"""Characters of a buffer's label that are shown: the converter joins the names of all that it
+fused."""
 LETTERS = string.ascii_uppercase + string.ascii_lowercase
 
 
@@ -143,8 +143,8 @@ def peaks(memory: MemoryMap) -> list[tuple[str, ...]]:
     return [
         (
             str(number),
-            _cell(step.layer),
-            _cell(step.operator),
+            step.layer,
+            step.operator,
             f"{step.live:,}",
             "peak" if step.live == memory.peak else "",
         )
@@ -174,7 +174,7 @@ def draw(memory: MemoryMap) -> str:
         lines.append(f"{number:>{wide}} |{bar}| {step.live:>9,}  {title}{mark}")
     lines.append("")
     for number, block in enumerate(memory.blocks):
-        lines.append(f"{_letter(number)}  {plain(_said(block))}")
+        lines.append(f"{_letter(number)}  {_said(block)}")
     return "\n".join(lines)
 
 
@@ -203,18 +203,8 @@ def _letter(number: int) -> str:
 
 
 def _said(block: MapBlock) -> str:
-    over = "" if block.over is None else f", in place over {_brief(block.over)}"
+    over = "" if block.over is None else f", in place over {plain(block.over, BRIEF)}"
     return (
-        f"{_brief(block.label)}: {block.size:,} bytes at {block.offset:,},"
+        f"{plain(block.label, BRIEF)}: {block.size:,} bytes at {block.offset:,},"
         f" steps {block.first} to {block.last}{over}"
     )
-
-
-def _brief(label: str) -> str:
-    """The beginning of a label: the converter joins the names of all that it fused."""
-    return label if len(label) <= BRIEF else f"{label[: BRIEF - 3]}..."
-
-
-def _cell(text: str) -> str:
-    """`text` as the cell of a Markdown table."""
-    return escape(plain(text), quote=False).replace("|", "\\|")

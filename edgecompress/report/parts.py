@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 
 from edgecompress.report import causes
 from edgecompress.report.boards import BoardRow
-from edgecompress.report.image import FlashParts, RamParts
 from edgecompress.report.report import Report
 from edgecompress.report.stages import Section
+from edgecompress.vocabulary import OPTIMIZE
 
-PARTS = {
-    "flash.constants": "flash: other constants",
-    "flash.data": "flash: initial values of RAM",
-    "flash.total": "flash",
-    "ram.data": "RAM: initialised variables",
-    "ram.copied": "RAM: code and constants copied there",
-    "ram.bss": "RAM: other variables",
-    "ram.total": "RAM (without the stack)",
-    "ram.stack": "RAM set aside for the stack",
-    "flash_limit": "flash of the board",
-    "ram_limit": "RAM of the board",
+FLASH = {
+    "weights": "weights",
+    "constants": "other constants",
+    "kernels": "kernels",
+    "runtime": "runtime",
+    "application": "application",
+    "libc": "libc",
+    "data": "initial values of RAM",
 }
-"""Figures of an image in words; the others are called as their parts are."""
+"""The parts of flash, and how they are called."""
+RAM = {
+    "arena": "arena",
+    "data": "initialised variables",
+    "copied": "code and constants copied there",
+    "bss": "other variables",
+}
+"""The parts of RAM without the stack."""
 SYMBOLS = ("board", "symbol", "part", "file", "flash bytes", "RAM bytes")
 LARGEST = 5
 """Symbols shown of each board."""
 
-_ORDER = (
-    *(f"flash.{item.name}" for item in fields(FlashParts)), "flash.total", "flash_limit",
-    *(f"ram.{item.name}" for item in fields(RamParts) if item.name != "stack"), "ram.total",
-    "ram.stack", "ram_limit",
-)  # fmt: skip
+_FIGURES = {
+    **{f"flash.{part}": f"flash: {words}" for part, words in FLASH.items()},
+    "flash.total": "flash",
+    "flash_limit": "flash of the board",
+    **{f"ram.{part}": f"RAM: {words}" for part, words in RAM.items()},
+    "ram.total": "RAM (without the stack)",
+    "ram.stack": "RAM set aside for the stack",
+    "ram_limit": "RAM of the board",
+}
+"""Figures of an image in words, in the order of the table."""
 
 
 def remarks(row: BoardRow) -> Iterator[str]:
     """What the figures of a board do not say, a sentence each."""
-    if row.image is not None and row.image.over != (0, 0):
-        flash, ram = row.image.over
-        yield (
-            f"{row.key}: the image does not fit: {flash:,} bytes of flash and {ram:,} of RAM must"
-            " go"
-        )
+    if row.optimize not in (None, OPTIMIZE[0]):
+        yield f"{row.key}: its kernels were chosen for {row.optimize} (--optimize {row.optimize})"
     if row.note is not None:
         yield f"{row.key}: {row.note}"
 
@@ -66,10 +70,9 @@ def _keys(rows: Sequence[BoardRow]) -> list[str]:
 def _parts(rows: Sequence[BoardRow]) -> list[tuple[str, ...]]:
     """A row for each part that is anywhere, a column for each board."""
     table = []
-    for name in _ORDER:
+    for name, words in _FIGURES.items():
         counts = [_figure(row, name) for row in rows]
         if any(counts):
-            words = PARTS.get(name, name.replace(".", ": ").replace("ram", "RAM"))
             table.append((words, *("" if n is None else f"{n:,}" for n in counts)))
     return table
 

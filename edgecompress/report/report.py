@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -231,7 +231,9 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The limit in a word: ok, OVER (or not measured), UNDER."""
+        """The limit in a word: ok, OVER, UNDER, LOST (not measured)."""
+        if self.measured is None:
+            return "LOST"
         return "ok" if self.ok else "UNDER" if self.excess < 0 else "OVER"
 
     @property
@@ -259,6 +261,11 @@ class Verdict:
         bound = self.most if self.excess > 0 else self.least
         share = f" ({abs(self.excess / bound):,.1%})" if bound else ""
         return f"{'over' if self.excess > 0 else 'under'} by {self.said(abs(self.excess))}{share}"
+
+
+def exceeded(model: str, broken: Iterable[Verdict]) -> str:
+    """The limits that `model` broke, by how much, and their largest causes."""
+    return f"{model}: over budget: {'; '.join(verdict.told for verdict in broken)}"
 
 
 @dataclass(frozen=True)
@@ -297,9 +304,9 @@ class Report:
 
     def check(self) -> None:
         """Raise BudgetExceeded naming every broken limit, by how much, and its largest causes."""
-        broken = [verdict.told for verdict in self.budget if not verdict.ok]
+        broken = [verdict for verdict in self.budget if not verdict.ok]
         if broken:
-            raise BudgetExceeded(f"{self.name}: over budget: {'; '.join(broken)}")
+            raise BudgetExceeded(exceeded(self.name, broken))
 
     def to_json(self) -> str:
         """The report as JSON text, keys in a fixed order; ValueError for a NaN or an infinity."""

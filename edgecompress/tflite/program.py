@@ -354,8 +354,16 @@ def layer_in(name: str) -> str:
 
 
 def _place(path: list[str], kernel: str) -> int:
-    """Where in `path` the operation `kernel` stands (the converter may append digits), or 0."""
-    return next((i for i, part in enumerate(path) if part.rstrip("0123456789") == kernel), 0)
+    """Where in `path` the operation `kernel` stands, or 0.
+
+    The converter may append digits to the last part; a layer is called alike (depthwise1), or even
+    the same, and stands before its operation.
+    """
+    last = len(path) - 1
+    if path[last].rstrip("0123456789") == kernel:
+        return last
+    # At 1 it is the layer, behind the model's name.
+    return next((i for i in range(last - 1, 1, -1) if path[i] == kernel), 0)
 
 
 def _kernel_macs(channel_axis: int) -> Callable[[Program, Op], int]:

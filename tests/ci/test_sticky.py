@@ -70,3 +70,5 @@ def test_skipped() -> None:
     text = sticky.skipped("`x` failed @you")
     assert text.startswith(f"{MARKER}\n")
     assert text.endswith("\nComparison skipped because `x` failed @\u200byou\n")
+    long = sticky.skipped("<" * 100_000)
+    assert len(long) < sticky.LONGEST and long.endswith("&lt;...\n")

@@ -30,6 +30,7 @@ FILES = {
     "aot/model.c",
     "float.keras",
     "model.tflite",
+    "report.html",
     "report.json",
     "report.md",
     "steps.json",

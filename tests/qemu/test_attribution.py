@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -104,14 +105,14 @@ def test_an_image_too_large_is_measured_all_the_same(
     assert (found.flash.total, found.ram.total + found.ram.stack) == (text + data, data + bss)
     over = {"flash": (text + data - limit, 0), "RAM": (0, data + bss - limit)}[memory]
     assert found.over == over and sum(over) > 0
-    # The linker counts what it leaves between sections too.
-    region = "FLASH" if memory == "flash" else memory
-    told = image.too_large.removeprefix(f"it is larger than {region} by ").removesuffix(" bytes")
-    assert sum(over) <= int(told.replace(",", "")) < sum(over) + 32
+    assert image.too_large == f"it is larger than {memory} by {sum(over):,} bytes"
     assert f"most of it: {most}" in image.excess
     table = json.loads((image.elf.parent / "image.json").read_text())
     assert table["too_large"] == image.too_large
-    assert "overflowed by" in (image.elf.parent / "log.txt").read_text()
+    # The linker counts what it leaves between sections too.
+    log = (image.elf.parent / "log.txt").read_text()
+    told = re.search(rf"region `{memory.upper()}' overflowed by (\d+) bytes", log)
+    assert told is not None and sum(over) <= int(told[1]) < sum(over) + 32
 
 
 def test_a_link_that_fails_for_more_than_memory_is_no_matter_of_size(tmp_path: Path) -> None:
@@ -267,6 +268,44 @@ def test_a_board_that_fails_is_an_error_after_the_report(
     assert (row.timing, row.note) == (None, "built, not measured: qemu_m4: it is gone")
     assert row.flash is not None and f"{row.flash:,}" in out
     assert "edgecompress: qemu_m4: it is gone" in err
+
+
+def test_a_board_without_an_answer_is_an_error_after_the_others(
+    run_directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    need("cc")
+    image = survey.Question.image
+
+    def broken(self: survey.Question, name: boards.Board, out: Path) -> Image:
+        if name.id == "qemu_m0":
+            raise ToolError("qemu_m0: the compiler stumbled")
+        return image(self, name, out)
+
+    monkeypatch.setattr(survey.Question, "image", broken)
+    monkeypatch.setattr(firmware, "need", lambda name: None)
+    assert cli.main(["report", str(run_directory), "--board", "qemu_m0,host"]) == 1
+    out, err = capfd.readouterr()
+    (row,) = Report.read(run_directory).boards
+    assert row.key == "host" and row.timing is not None
+    assert "host " in out and "edgecompress: qemu_m0: the compiler stumbled" in err
+
+
+def test_another_choice_of_kernels_is_told_and_takes_the_place(
+    run_directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    need("arm-gcc")
+    need("qemu")
+    command = ["report", str(run_directory), "--board", "qemu_m4"]
+    assert cli.main(command) == 0
+    assert "--optimize" not in capfd.readouterr().out
+    assert cli.main([*command, "--optimize", "ram"]) == 0
+    told = "qemu_m4: its kernels were chosen for ram (--optimize ram)"
+    assert told in capfd.readouterr().out
+    (row,) = Report.read(run_directory).boards
+    assert row.optimize == "ram"
+    assert told in (run_directory / "report.md").read_text()
+    table = json.loads((run_directory / "qemu_m4-aot" / "image.json").read_text())
+    assert table["optimize"] == "ram"
 
 
 def test_a_report_alone_cannot_be_built(

@@ -237,8 +237,8 @@ def test_a_verdict_is_monotone(
         ("size.params", "conv 104 parameters; classes 104 parameters"),
         ("size.macs", "conv 2,500 MACs; classes 2,000 MACs"),
         ("size.arena", "the interpreter's own 1,850 bytes; activations alive at conv 150 bytes"),
-        ("size.aot_arena", "conv:0 400 bytes; x 250 bytes"),
-        ("board.qemu_m4.arena", "conv:0 400 bytes; x 250 bytes"),
+        ("size.aot_arena", "conv:0 in place over x 400 bytes; x 250 bytes"),
+        ("board.qemu_m4.arena", "conv:0 in place over x 400 bytes; x 250 bytes"),
         (
             "board.qemu_m4.flash",
             "weights of classes 3,000 bytes; weights of conv 1,000 bytes; kernels of conv 700"
@@ -332,6 +332,13 @@ def test_broken_limits_are_accepted_knowingly(run: Path, capfd: pytest.CaptureFi
     assert "nothing to accept" in capfd.readouterr().err
     assert (run / "budget.toml").read_bytes() == before
     assert len((run / "budget.history.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_ends_of_lines_stay(tmp_path: Path) -> None:
+    path = tmp_path / "budget.toml"
+    path.write_bytes(b'[size]\r\ntflite = "7.5K" # of the file\r\n')
+    assert acceptance.accept(REPORT, path, limits=(), why=None, commit=None)
+    assert path.read_bytes() == b'[size]\r\ntflite = "7.9K" # of the file\r\n'
 
 
 def test_single_limits_are_raised_or_lowered(run: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import edgecompress
 from edgecompress import cli
 from edgecompress.commands.options import JSON
+from edgecompress.errors import EdgeCompressError
 from edgecompress.terminal import Terminal
 
 HEAVY = {"tensorflow", "keras", "tf_keras", "numpy", "rich"}
@@ -129,6 +130,26 @@ def test_a_bug_is_raised_under_verbose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli.COMMANDS, "models", (fail, "list the zoo", ()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["models", "-v"])
+
+
+def test_a_name_out_of_a_model_is_no_command_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = "a\x1b]0;title\x07\x9b2J"
+
+    def tells(args: object, terminal: Terminal) -> None:
+        terminal.say(f"{name}\n\tb")
+        terminal.note(name)
+        terminal.table(("layer",), [(name,)])
+        raise EdgeCompressError(name)
+
+    monkeypatch.setitem(cli.COMMANDS, "models", (tells, "list the zoo", ()))
+    assert cli.main(["models"]) == 1
+    shown = "a?]0;title??2J"
+    out, err = capfd.readouterr()
+    assert (out.split(), err) == (
+        [shown, "b", "layer", shown], f"{shown}\nedgecompress: {shown}\n"
+    )  # fmt: skip
 
 
 def test_progress_is_one_line_a_stage_where_stderr_is_no_terminal(

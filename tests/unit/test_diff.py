@@ -70,13 +70,13 @@ COMMENT = """\
 
 ### Footprint: over budget, **tiny**: 4 of 5 limits broken
 
-- **tiny**: size.tflite is 9,100, must be ≤ 8,192: over by 908 (11.1%). What grew: weights of \
+- size.tflite is 9,100, must be ≤ 8,192: over by 908 (11.1%). Causes: weights of \
 classes +1,024 bytes, the rest of the file +76 bytes
-- **tiny**: accuracy.max\\_drop is 0.06, must be ≤ 0.03: over by 0.03 (100.0%). Causes: \
+- accuracy.max\\_drop is 0.06, must be ≤ 0.03: over by 0.03 (100.0%). Causes: \
 quantising lost 0.04 more, SQNR of classes fell by 5.5 dB
-- **tiny**: accuracy.min is 0.89, must be ≥ 0.9: under by 0.01 (1.1%). Causes: quantising lost \
+- accuracy.min is 0.89, must be ≥ 0.9: under by 0.01 (1.1%). Causes: quantising lost \
 0.04 more, SQNR of classes fell by 5.5 dB
-- **tiny**: board.qemu_m4.flash is 7,293, must be ≤ 6,144: over by 1,149 (18.7%). What grew: \
+- board.qemu_m4.flash is 7,293, must be ≤ 6,144: over by 1,149 (18.7%). Causes: \
 weights of classes +1,200 bytes, kernels of classes +77 bytes
 
 | figure | base | head | change | allowed |  |
@@ -177,7 +177,7 @@ def test_without_a_base_the_head_is_shown_and_judged(
     out = capfd.readouterr().out
     assert "Comparison skipped because gone.json: no report there;" in out
     assert "| .tflite bytes | - | 9,100 | - | ≤ 8,192 | **OVER** |" in out
-    assert "must be ≤ 8,192: over by 908 (11.1%). Largest: the rest of the file 7,844 bytes" in out
+    assert "must be ≤ 8,192: over by 908 (11.1%). Causes: the rest of the file 7,844 bytes" in out
     older = {**json.loads(BASE.to_json()), "schema": 1}
     (folder / "base.json").write_text(json.dumps(older))
     assert cli.main(["diff", "base.json", "head"]) == 3
@@ -237,6 +237,18 @@ def test_folders_of_reports_are_matched_by_model(
         runs.read_all(Path("is"))
 
 
+def test_a_model_among_several_says_what_has_no_difference() -> None:
+    test, *others = REPORT.accuracy
+    auc = dataclasses.replace(test, metric="auc", confusion=None)
+    head = changed(boards=(REAL, dataclasses.replace(EMULATED, board="qemu_m3")))
+    head = changed(head, accuracy=(auc, *others))
+    text = comment.render(Diff((compared(REPORT, head), compared(None, REPORT)), ()))
+    (line,) = (line for line in text.splitlines() if line.startswith("| **tiny** | 2 broken"))
+    flash = "nano33: 90,000<br>qemu_m3: 6,016 (new)<br>qemu_m4: not measured"
+    assert line.split(" | ")[2] == flash
+    assert line.endswith(" | 8,000 | 0.9300 (not comparable) |")
+
+
 def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for place in ("build/kws", "kept"):
@@ -272,6 +284,11 @@ def test_what_cannot_be_compared_has_no_difference() -> None:
     ]
     note = "qemu_m4: arm-none-eabi-gcc 12.2.1 in the base, arm-none-eabi-gcc 13.2.1 here"
     assert compared(*built).notes[-1] == note
+    chosen = [
+        changed(boards=(dataclasses.replace(EMULATED, optimize=aim),)) for aim in ("ram", "speed")
+    ]
+    note = "qemu_m4: kernels chosen for ram in the base, kernels chosen for speed here"
+    assert compared(*chosen).notes[-1] == note
 
 
 def test_the_drop_of_another_split_is_not_compared() -> None:
@@ -297,7 +314,8 @@ def test_a_board_that_the_head_lost_breaks_its_limits() -> None:
 
 
 def test_parts_of_a_board_are_shown_where_one_changed() -> None:
-    assert "flash by part" not in comment.render(Diff((compared(REPORT, REPORT),), ()))
+    for head in (REPORT, changed(boards=(REAL,))):
+        assert "flash by part" not in comment.render(Diff((compared(REPORT, head),), ()))
     alone = comment.render(Diff((compared(None, REPORT),), ()))
     assert "| qemu_m4 flash: weights | - | 4,000 | - |" in alone.splitlines()
 
@@ -310,8 +328,35 @@ def test_steps_of_another_recipe_are_said() -> None:
 def test_an_arena_is_told_by_what_is_alive() -> None:
     found = compared(REPORT, REPORT, Budget(size=SizeLimit(aot_arena=499)))
     (verdict,) = found.broken
-    assert verdict.causes == ("conv:0 400 bytes", "x 250 bytes")
-    assert "over by 1 (0.2%). Alive at the peak: conv:0 400" in comment.render(Diff((found,), ()))
+    assert verdict.causes == ("conv:0 in place over x 400 bytes", "x 250 bytes")
+    assert "over by 1 (0.2%). Alive at the peak: conv:0 in place" in comment.render(
+        Diff((found,), ())
+    )
+
+
+def test_a_limit_that_broke_without_a_change_has_its_largest_causes() -> None:
+    fewer = Budget(size=SizeLimit(macs=4000), board={"qemu_m4": BoardLimit(flash=6000)})
+    causes = (
+        ("conv 2,500 MACs", "classes 2,000 MACs"),
+        (
+            "weights of classes 3,000 bytes",
+            "weights of conv 1,000 bytes",
+            "kernels of conv 700 bytes",
+        ),
+    )
+    assert tuple(each.causes for each in compared(REPORT, REPORT, fewer).broken) == causes
+    assert tuple(each.causes for each in compared(HEAD, REPORT, fewer).broken) == causes
+
+
+def test_a_share_has_the_sign_of_its_change() -> None:
+    mse = dataclasses.replace(REPORT.accuracy[0], metric="mse", confusion=None)
+    base, head = (
+        changed(accuracy=(dataclasses.replace(mse, float=0.9, compressed=value),))
+        for value in (0.8, 0.7)
+    )
+    found = compared(base, head, Budget(AccuracyLimit(max_drop=0)))
+    (row,) = (row for row in found.rows if row.figure == "accuracy.max_drop")
+    assert (row.base, row.delta, row.share) == pytest.approx((-0.1, -0.1, -1))
 
 
 def test_a_surprising_saving_is_explained_by_what_shrank() -> None:
@@ -319,7 +364,7 @@ def test_a_surprising_saving_is_explained_by_what_shrank() -> None:
     (verdict,) = compared(HEAD, REPORT, tight).broken
     assert verdict.causes == ("weights of classes -1,200 bytes", "kernels of classes -77 bytes")
     text = comment.render(Diff((compared(HEAD, REPORT, tight),), ()))
-    assert "under by 984 (14.1%). What shrank: weights of classes -1,200 bytes" in text
+    assert "under by 984 (14.1%). Causes: weights of classes -1,200 bytes" in text
 
 
 def many(count: int, name: str) -> Report:

@@ -83,6 +83,15 @@ def test_a_commit_is_added_once(folder: Path, capfd: pytest.CaptureFixture[str])
     assert (folder / "out" / "h.jsonl").read_text() == text
 
 
+def test_entries_stand_by_date_wherever_their_lines_are(tmp_path: Path) -> None:
+    dates = ("2026-03-03", "2026-03-02T01:00:00+02:00", "2026-03-01T23:30:00", "2026-03-02")
+    entries = [history.entry(REPORT, date=date, commit=f"c{i}") for i, date in enumerate(dates)]
+    ordered = [entries[i] for i in (1, 2, 3, 0)]
+    assert list(history.added(entries[:2], entries[2:])) == ordered
+    history.write(tmp_path / "h.jsonl", entries)
+    assert list(history.read(tmp_path / "h.jsonl")) == ordered
+
+
 def test_the_last_commits_are_shown_against_the_one_before() -> None:
     entries = [
         Entry(f"2026-01-0{day}", f"c{day}", "m\nx", "", {"size.tflite": 100 * day, "size.macs": 0})

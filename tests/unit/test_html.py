@@ -13,10 +13,11 @@ import pytest
 
 from edgecompress import cli
 from edgecompress.report import AccuracyRow, Change, Report
+from edgecompress.report.boards import TOO_LARGE
+from edgecompress.report.figures import ordered, shown, words
 from edgecompress.report.history import entry
-from edgecompress.report.html import compare, compare_page, page, render, trade, trend
-from edgecompress.report.html.names import named, ordered
-from tests.reports import IMAGE, REPORT, changed, operator
+from edgecompress.report.html import boards, compare, compare_page, page, render, trade, trend
+from tests.reports import EMULATED, IMAGE, REPORT, changed, operator
 
 HTML = Path(page.__file__).parent
 
@@ -75,7 +76,7 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     none = Change(None, None)
     size = dataclasses.replace(REPORT.size, arena=none, aot_arena=Change(None, 500))
     first, _, *_ = views(render(changed(size=size)))
-    assert first["views"][0]["names"] == ["parameters", "MACs", ".tflite"]  # type: ignore[index]
+    assert first["views"][0]["names"] == ["parameters", "MACs per inference", ".tflite bytes"]  # type: ignore[index]
     bare = dataclasses.replace(REPORT.size, **dict.fromkeys(("params", "macs", "tflite"), none))
     bare = dataclasses.replace(bare, arena=none, aot_arena=none)
     text = render(changed(size=bare, boards=(), accuracy=(), memory=None))
@@ -108,12 +109,23 @@ def test_the_front_has_what_nothing_beats() -> None:
     assert trade.front([*points[:1], {"group": "b", "at": [1, 1.0]}], less=False) == []
 
 
+def test_runs_at_the_same_place_are_one_point() -> None:
+    chart = trade.chart([(name, REPORT, "after") for name in "ab"])
+    assert chart is not None
+    assert chart.views[0]["points"] == [{"name": "a, b", "group": "tiny", "at": [8000, 0.93]}]
+    assert trade.chart([("a", REPORT, "after")]) is None
+
+
 def test_figures_have_names() -> None:
-    assert named("size.aot_arena") == "arena bytes (C)"
-    assert named("accuracy.test.noisy") == "accuracy, test.noisy"
-    assert named("board.qemu_m4-tflm.ram") == "RAM bytes, qemu_m4-tflm"
-    assert named("board.qemu_m4.flash.libc") == "flash bytes of libc, qemu_m4"
-    assert named("board.qemu_m4.instructions") == "instructions, qemu_m4"
+    assert words("size.aot_arena") == "arena bytes (C)"
+    assert words("accuracy.test.noisy") == "accuracy test.noisy"
+    assert words("accuracy.test", "auc") == "auc test"
+    assert words("board.qemu_m4-tflm.ram") == "qemu_m4-tflm RAM bytes"
+    assert words("board.qemu_m4.flash.libc") == "qemu_m4 flash: libc"
+    assert words("board.qemu_m4.flash.data") == "qemu_m4 flash: initial values of RAM"
+    assert words("board.qemu_m4.instructions") == "qemu_m4 instructions"
+    assert [shown(0.5, unit) for unit in ("top1", "auc", "mse")] == ["50.00%", "0.5000", "0.5"]
+    assert [shown(1234.0, unit) for unit in ("bytes", "")] == ["1,234"] * 2
     keys = ["board.a.flash", "accuracy.x", "board.b.flash", "size.macs", "accuracy.x"]
     assert ordered(keys) == ["size.macs", "accuracy.x", "board.a.flash", "board.b.flash"]
 
@@ -134,7 +146,7 @@ def small(**changes: object) -> Report:
 
 def test_the_best_of_a_row_is_marked() -> None:
     runs = [("a", REPORT), ("b", small()), ("c", REPORT)]
-    assert best(runs) == {".tflite bytes": [2], "accuracy, test": [1, 3]}
+    assert best(runs) == {".tflite bytes": [2], "accuracy test": [1, 3]}
     assert compare_page.notes(runs) == []
 
 
@@ -144,14 +156,14 @@ def test_other_models_are_not_ranked_against_each_other() -> None:
     assert compare_page.notes(runs) == [
         "Different models (tiny, other): each is ranked among its own runs alone."
     ]
-    assert best([*runs, ("c", small())]) == {".tflite bytes": [3], "accuracy, test": [1]}
+    assert best([*runs, ("c", small())]) == {".tflite bytes": [3], "accuracy test": [1]}
 
 
 def test_other_samples_or_metrics_are_not_ranked() -> None:
     other = small(source="another set")
     assert best([("a", REPORT), ("b", other)]) == {".tflite bytes": [2]}
     (note,) = compare_page.notes([("a", REPORT), ("b", other)])
-    assert note.startswith("tiny, accuracy, test: not ranked, it is top1")
+    assert note.startswith("tiny, accuracy test: not ranked, it is top1")
     assert "held out against top1" in note and "another set" in note
     auc = small(metric="auc", confusion=None)
     assert best([("a", REPORT), ("b", auc)]) == {".tflite bytes": [2]}
@@ -168,11 +180,38 @@ def test_a_comparison_tells_the_broken_limits() -> None:
     assert "No limit is broken" in compare(runs[:1] * 2)
 
 
+def test_whether_an_image_fits_is_what_its_board_says() -> None:
+    full = dataclasses.replace(EMULATED, note=f"{TOO_LARGE}: no RAM is left for the stack")
+    alone = dataclasses.replace(full, image=None)
+    known = {row[0].text: row[1].text for row in boards.table(REPORT.boards).rows}
+    assert known == {"nano33": "not taken apart", "pico": "perhaps", "qemu_m4": "fits"}
+    assert [row[1].text for row in boards.table((full, alone)).rows] == ["no", "no"]
+
+
+def test_the_budget_is_told_with_what_room_there_is() -> None:
+    first = dataclasses.replace(REPORT.budget[0], least=None, most=8000.0)
+    budget = (
+        dataclasses.replace(first, measured=7000.0),
+        dataclasses.replace(first, measured=9000.0),
+        dataclasses.replace(first, least=7500.0, measured=7000.0),
+        dataclasses.replace(first, measured=None),
+    )
+    text = render(changed(budget=budget))
+    told = text[text.index("<caption>Limits of the budget") :].partition("</table>")[0]
+    assert re.findall(r"<td[^>]*>([^<]*?)\n?</td>", told) == [
+        *("over budget", "9,000", "&lt;= 8,000", "-1,000", ""),
+        *("under its least", "7,000", "&lt;= 8,000 and &gt;= 7,500", "-500", ""),
+        *("not measured", "not measured", "&lt;= 8,000", "not measured", ""),
+        *("ok", "7,000", "&lt;= 8,000", "1,000", ""),
+    ]
+    assert "size.<wbr>tflite" in told
+
+
 def test_layers_stand_side_by_side() -> None:
     fewer = changed(operators=(operator("other", "CONV_2D"), *REPORT.operators[1:]))
     bare = changed(fewer, boards=())
     text = compare([("a", REPORT), ("b", fewer), ("c", bare)])
-    told = text[text.index("<caption>Layers, flash bytes, qemu_m4") :].partition("</table>")[0]
+    told = text[text.index("<caption>Layers, qemu_m4 flash bytes") :].partition("</table>")[0]
     cells = re.findall(r"<t[hd] (?!scope=.col)[^>]*>(?:<span[^>]*>)?([^<]*?)\n?<", told)
     owned = [f"{one.total:,}" for one in IMAGE.operators(3)]
     assert cells == [
@@ -196,7 +235,7 @@ def test_compare_at_the_command_line(
     assert lines[0].split()[-1] == "(2)" and "tiny-50" in lines[0]
     sizes = next(line for line in lines if line.startswith(".tflite bytes"))
     assert sizes.split()[2:] == ["8,000", "5,000", "*", "8,000"]
-    assert not any("of weights" in line for line in lines)
+    assert not any("weights" in line for line in lines)
     assert "* the best of the row" in told.out
     assert lines[-1].startswith("OVER tiny-50: size.tflite is 5,000, must be <= 4,000")
     assert "in a browser: build/compare.html" in told.err

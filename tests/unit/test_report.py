@@ -344,3 +344,13 @@ def test_names_out_of_models_are_no_markup() -> None:
     assert f"# {said}" in text.splitlines()
     assert f"| {said} | ADD | 1x5x5x4 |" in text
     assert "<img" not in text
+
+
+def test_a_line_for_each_board_and_what_else_there_is_to_know() -> None:
+    assert markdown.board_lines(FULL) == [
+        "nano33 (aot): flash 90,000 bytes, RAM 46,000 bytes; 12,000 cycles per inference",
+        "pico (aot): not measured",
+        "pico: not built: its platform cannot be had here",
+        "qemu_m4 (aot): flash 6,016 bytes, RAM 576 bytes, stack 320 bytes; 9,000 instructions per"
+        " inference",
+    ]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from edgecompress.report import Report, markdown
-from edgecompress.report.boards import BoardRow, Outputs, Timing, merged
+from edgecompress.report import Report, markdown, parts
+from edgecompress.report.boards import TOO_LARGE, BoardRow, Outputs, Timing, merged
 from edgecompress.report.checks import ReportError
 from tests.reports import EMULATED, IMAGE, REAL, UNBUILT, changed
 
@@ -95,6 +95,15 @@ def test_what_was_measured_stays_while_the_image_is_the_same() -> None:
     )
     grown = dataclasses.replace(built, flash=image.flash.total, image=image)
     assert merged((EMULATED,), grown) == (grown,)
+    failed = dataclasses.replace(built, note="built, not measured: it is gone")
+    (kept,) = merged((EMULATED,), failed)
+    assert (kept.timing, kept.note) == (EMULATED.timing, None)
+    # Chosen for something else, or an image that nothing is known of: it may be another.
+    other = dataclasses.replace(built, optimize="ram")
+    assert merged((EMULATED,), other) == (other,)
+    program = dataclasses.replace(BARE, note="built, not measured: it is gone")
+    measured = dataclasses.replace(BARE, timing=EMULATED.timing)
+    assert merged((measured,), program) == (program,)
 
 
 def test_a_board_that_cannot_be_built_takes_the_place_of_no_measurement() -> None:
@@ -104,3 +113,23 @@ def test_a_board_that_cannot_be_built_takes_the_place_of_no_measurement() -> Non
     assert merged((unbuilt,), newer) == (newer,)
     assert merged((unbuilt,), REAL) == (REAL,)
     assert (REAL.found, unbuilt.found, BARE.found) == (True, False, False)
+    # Where what was asked is another question, or the answer is no estimate, it is the answer.
+    asked = dataclasses.replace(unbuilt, optimize="ram")
+    assert merged((REAL,), asked) == (asked,)
+    refused = dataclasses.replace(unbuilt, cost=None, note=f"{TOO_LARGE}: RAM by 9 bytes")
+    assert merged((REAL,), refused) == (refused,)
+
+
+def test_whether_a_board_has_room() -> None:
+    assert EMULATED.fits is True and UNBUILT.fits is None and REAL.fits is None
+    tight = dataclasses.replace(EMULATED, image=dataclasses.replace(IMAGE, ram_limit=100))
+    assert tight.fits is False
+    stackless = dataclasses.replace(EMULATED, note=f"{TOO_LARGE}: it leaves no RAM for the stack")
+    assert stackless.fits is False
+    assert (UNBUILT.estimated, EMULATED.estimated, BARE.estimated) == (True, False, False)
+
+
+def test_a_choice_of_kernels_that_is_not_the_default_is_told() -> None:
+    assert not list(parts.remarks(dataclasses.replace(EMULATED, optimize="balanced")))
+    told = list(parts.remarks(dataclasses.replace(EMULATED, optimize="ram")))
+    assert told == ["qemu_m4: its kernels were chosen for ram (--optimize ram)"]

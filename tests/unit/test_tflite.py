@@ -27,6 +27,7 @@ from edgecompress.errors import (
 from edgecompress.tflite import DTYPES, Op, Options, Program, Tensor, read
 from edgecompress.tflite.lifetimes import lifetimes, live_bytes
 from edgecompress.tflite.operators import KINDS, OPTIONS
+from edgecompress.tflite.program import layer_in
 from tests.strategies import single_ops
 from tests.tflite_builder import activation, build, constant, conv_net, options
 
@@ -407,6 +408,23 @@ def test_the_layer_is_found_in_the_tensors_name(name: str) -> None:
     tensors = (program.tensors[0], dataclasses.replace(program.tensors[1], name=name))
     program = program.edit(tensors=tensors)
     assert program.layer_of(program.ops[0]) == "conv"
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("m/relu1/Relu;m/bn1/batchnorm/add_1;m/bn1/batchnorm/mul_1;m/depthwise1/depthwise", ""),
+        ("m/depthwise1/Relu;m/depthwise1/depthwise", ""),
+        ("m/relu1/Relu;m/depthwise1/BiasAdd;m/depthwise1/depthwise3", ""),
+        ("m/depthwise1/Relu", ""),
+        ("m/conv2d_transpose/conv2d_transpose", "conv2d_transpose"),
+        ("m/conv2d_transpose/Relu", "conv2d_transpose"),
+        ("m/block/depthwise1/Relu;m/block/depthwise1/depthwise", "block/depthwise1"),
+        ("/block/depthwise1/", "block/depthwise1"),
+    ],
+)
+def test_a_layer_may_be_called_as_its_operation(name: str, layer: str) -> None:
+    assert layer_in(name) == (layer or "depthwise1")
 
 
 def test_nested_layers_keep_their_path() -> None:

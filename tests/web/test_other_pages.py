@@ -67,10 +67,10 @@ def test_the_trade_can_be_seen_for_each_cost(browser: Browser, compared: Path) -
         names = page.locator("#trade svg text")
         assert {"large", "small", "worse"} <= set(names.all_text_contents())
         assert ".tflite bytes" in names.all_text_contents()
-        page.locator("#trade select").select_option(label="top1 test against instructions, qemu_m4")
-        assert "instructions, qemu_m4" in names.all_text_contents()
-        page.locator("#layers select").select_option(label="flash bytes, qemu_m4")
-        assert page.locator("#layers .panel:visible h3").inner_text() == "flash bytes, qemu_m4"
+        page.locator("#trade select").select_option(label="top1 test against qemu_m4 instructions")
+        assert "qemu_m4 instructions" in names.all_text_contents()
+        page.locator("#layers select").select_option(label="qemu_m4 flash bytes")
+        assert page.locator("#layers .panel:visible h3").inner_text() == "qemu_m4 flash bytes"
 
 
 def test_axe_finds_no_grave_fault_in_a_comparison(browser: Browser, compared: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_history_is_drawn(browser: Browser, trended: Path, width: int) -> None
         assert shown[1][2:] == ["8,400", "+5.00%", "8,400", "+5.00%"]
         drawn = page.locator("#figures svg text")
         assert {"one", "two", "1" * 10} <= set(drawn.all_text_contents())
-        page.locator("#figures select").select_option(label="MACs")
-        assert page.locator(".panel:visible h3").inner_text() == "MACs"
+        page.locator("#figures select").select_option(label="MACs per inference")
+        assert page.locator(".panel:visible h3").inner_text() == "MACs per inference"
         well_drawn(page, 1)
 
 

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, NamedTuple
 
-from edgecompress.report import markdown
+from edgecompress.report import causes, markdown
 from edgecompress.report.boards import BoardRow
 from edgecompress.report.html.page import Cell, Chart, Table, count, short, text, with_bars
-from edgecompress.report.image import Attribution, FlashParts, SymbolRow
-from edgecompress.report.operators import OperatorRow
+from edgecompress.report.image import Attribution, SymbolRow
+from edgecompress.report.parts import FLASH, RAM
 from edgecompress.report.report import Report
 
-PARTS = {
-    "weights": "weights",
-    "constants": "other constants",
-    "kernels": "kernels",
-    "runtime": "runtime",
-    "application": "application",
-    "libc": "libc",
-    "data": "initial values",
-}
-"""The parts of flash, and how they are called."""
-RAM = {
-    "arena": "arena",
-    "stack": "stack (set aside)",
-    "data": "initialised variables",
-    "copied": "code and constants in RAM",
-    "bss": "other variables",
-}
 MODEL = ("weights", "constants", "kernels")
 WHOLE = "whole model"
 
@@ -106,18 +88,17 @@ def _share(used: int, limit: int | None) -> Cell:
 
 def _fits(row: BoardRow) -> Cell:
     """Whether the image fits its board, and what must go where it does not."""
-    if row.image is None:
-        note = row.note or ""
-        if note.startswith("does not fit"):
-            return text("no", "bad")
-        if note.startswith("fits unless"):
-            return text("perhaps", "none")
-        if row.flash is not None:
-            return text("not taken apart", "none")
-        return text("not built" if row.timing is None else "not a board", "none")
-    over = zip(row.image.over, ("flash", "RAM"), strict=True)
-    gone = " and ".join(f"{number:,} bytes of {what}" for number, what in over if number)
-    return text(f"no: {gone} must go", "bad") if gone else text("fits", "ok")
+    if row.fits is not None:
+        over = zip((0, 0) if row.image is None else row.image.over, ("flash", "RAM"), strict=True)
+        gone = " and ".join(f"{number:,} bytes of {what}" for number, what in over if number)
+        return (
+            text("fits", "ok") if row.fits else text(f"no: {gone} must go" if gone else "no", "bad")
+        )
+    if row.estimated:
+        return text("perhaps", "none")
+    if row.flash is not None:
+        return text("not taken apart", "none")
+    return text("not built" if row.timing is None else "not a board", "none")
 
 
 def flash(report: Report) -> list[Flash]:
@@ -130,14 +111,16 @@ def _images(report: Report) -> list[tuple[BoardRow, Attribution]]:
 
 
 def _flash(row: BoardRow, image: Attribution, report: Report) -> Flash:
-    flash = [(PARTS[item.name], getattr(image.flash, item.name)) for item in fields(FlashParts)]
+    flash = [(name, getattr(image.flash, part)) for part, name in FLASH.items()]
     ram = [(name, getattr(image.ram, part)) for part, name in RAM.items()]
+    ram += [("set aside for the stack", image.ram.stack)]
+    layers = causes.layers(report)
     symbols = [
         (
             text(symbol.name),
             text(symbol.file),
-            text(PARTS.get(symbol.part, symbol.part)),
-            text(_owner(symbol, report.operators)),
+            text(FLASH.get(symbol.part, symbol.part)),
+            text(_owner(symbol, layers)),
             count(symbol.flash),
             count(symbol.ram),
         )
@@ -145,8 +128,8 @@ def _flash(row: BoardRow, image: Attribution, report: Report) -> Flash:
     ]
     return Flash(
         row.key,
-        f"{row.key}: {image.flash.total:,} bytes of flash{_of(image.flash_limit)},"
-        f" {image.ram.total + image.ram.stack:,} of RAM with the stack{_of(image.ram_limit)}.",
+        f"{row.key}: {image.flash.total:,}{_of(image.flash_limit)} bytes of flash,"
+        f" {image.ram.total + image.ram.stack:,}{_of(image.ram_limit)} of RAM, stack included.",
         _parts(f"Flash of {row.key}", flash, "all"),
         _parts(f"RAM of {row.key}", ram, "all, with the stack"),
         Table(
@@ -173,31 +156,31 @@ def _parts(caption: str, listed: Sequence[tuple[str, int]], whole: str) -> Table
     return Table(caption, ("part", "bytes", "share"), [*with_bars(rows, (1,)), last])
 
 
-def _owner(symbol: SymbolRow, operators: Sequence[OperatorRow]) -> str:
+def _owner(symbol: SymbolRow, layers: Sequence[str]) -> str:
     """What a symbol is there for: a layer, several, the whole model, or nothing of a model."""
-    layers = _layers(symbol, operators)
-    if len(layers) > 1:
-        return f"{len(layers)} layers: {', '.join(layers)}"
-    return layers[0] if layers else WHOLE if symbol.part in MODEL else ""
+    needed = _needed(symbol, layers)
+    if len(needed) > 1:
+        return f"{len(needed)} layers: {', '.join(needed)}"
+    return needed[0] if needed else WHOLE if symbol.part in MODEL else ""
 
 
-def _layers(symbol: SymbolRow, operators: Sequence[OperatorRow]) -> list[str]:
-    """The layers that a symbol is there for, each once."""
-    needed = [operators[place] for place in symbol.operators]
-    return list(dict.fromkeys(row.layer or row.kind for row in needed))
+def _needed(symbol: SymbolRow, layers: Sequence[str]) -> list[str]:
+    """Those of the `layers` (the operators', by place) that a symbol is there for, each once."""
+    return list(dict.fromkeys(layers[place] for place in symbol.operators))
 
 
 def treemap(report: Report) -> Chart | None:
     """The flash of each image by part, layer and symbol; None without an image."""
     views = []
+    layers = causes.layers(report)
     for row, image in _images(report):
         parts: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for symbol in image.symbols:
             if symbol.flash:
                 part = symbol.part
-                layers = _layers(symbol, report.operators)
-                owner = symbol.file if part not in MODEL else layers[0] if layers else WHOLE
-                owner = "shared" if len(layers) > 1 else owner
+                needed = _needed(symbol, layers)
+                owner = symbol.file if part not in MODEL else needed[0] if needed else WHOLE
+                owner = "shared" if len(needed) > 1 else owner
                 leaf = {"name": short(symbol.name), "value": symbol.flash}
                 parts.setdefault(part, {}).setdefault(short(owner), []).append(leaf)
         children = [
@@ -206,7 +189,7 @@ def treemap(report: Report) -> Chart | None:
                 "part": place,
                 "children": [_branch(owner, leaves) for owner, leaves in parts[part].items()],
             }
-            for place, (part, name) in enumerate(PARTS.items())
+            for place, (part, name) in enumerate(FLASH.items())
             if part in parts
         ]
         if children:

@@ -35,6 +35,8 @@
     return box;
   };
 
+  const pen = document.createElement("canvas").getContext("2d");
+  const measured = (words, size, font) => { pen.font = `${size}px ${font}`; return pen.measureText(words).width; };
   const cut = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
   const axis = (t, more = {}) => ({
     axisLabel: { color: t.soft, ...more.axisLabel },
@@ -80,7 +82,10 @@
       };
     },
 
-    treemap(view, t, width) {
+    // A number is there whole or not at all; `chart` knows how wide each area is.
+    treemap(view, t, width, chart) {
+      const wide = (p) => (chart.getModel().getSeriesByIndex(0).getData().getItemLayout(p.dataIndex) || {}).width || 0;
+      const fits = (p, words, size) => measured(words, size, t.font) <= wide(p) - 14; // the padding and the gap
       const colour = (part) => PARTS[part % PARTS.length];
       const paint = (nodes, part, above) => nodes.map((node, at) => ({
         ...node,
@@ -104,8 +109,8 @@
           itemStyle: { borderColor: t.card },
           breadcrumb: { bottom: 2, left: 0, itemStyle: { color: t.card, borderColor: t.line, textStyle: { color: t.ink } }, emphasis: { itemStyle: { color: t.line, textStyle: { color: t.ink } } } },
           leafDepth: 3,
-          label: { formatter: (p) => `${p.name}\n${number.format(p.value)}`, fontSize: 11, lineHeight: 14, overflow: "truncate" },
-          upperLabel: { color: t.ink, formatter: (p) => `${p.name}  ${number.format(p.value)}`, overflow: "truncate" },
+          label: { formatter: (p) => (fits(p, number.format(p.value), 11) ? `${p.name}\n${number.format(p.value)}` : p.name), fontSize: 11, lineHeight: 14, overflow: "truncate" },
+          upperLabel: { color: t.ink, formatter: (p) => { const whole = `${p.name}  ${number.format(p.value)}`; return fits(p, whole, 12) ? whole : p.name; }, overflow: "truncate" },
           levels: [level(2, false), level(2, true), level(1, true), level(0, false)],
         }],
       };
@@ -163,12 +168,14 @@
       const shown = (v) => (view.percent ? `${number.format(v * 100)}%` : number.format(v));
       const groups = [...new Set(view.points.map((point) => point.group))];
       const first = groups.length > 1 ? above(groups, width) : 8;
+      // No axis goes beyond 100%.
+      const top = view.percent ? (v) => (v.max === v.min || v.max + 0.15 * (v.max - v.min) > 1 ? 1 : null) : null;
       return {
         height: 340 + first,
         legend: groups.length > 1 ? { ...legend(t), data: groups } : undefined,
         grid: { top: first + 28, bottom: 34, left: 8, right: 28, containLabel: true },
         xAxis: axis(t, { type: "value", scale: true, name: cut(view.x, narrow(width) ? 36 : 60), nameLocation: "middle", nameGap: 30, boundaryGap: ["12%", "12%"], axisLabel: { formatter: (v) => number.format(v), hideOverlap: true } }),
-        yAxis: axis(t, { type: "value", scale: true, name: cut(view.y, narrow(width) ? 36 : 60), boundaryGap: ["15%", "15%"], nameTextStyle: { color: t.soft, align: "left" }, axisLabel: { formatter: shown } }),
+        yAxis: axis(t, { type: "value", scale: true, max: top, name: cut(view.y, narrow(width) ? 36 : 60), boundaryGap: ["15%", "15%"], nameTextStyle: { color: t.soft, align: "left" }, axisLabel: { formatter: shown } }),
         tooltip: { formatter: (p) => (p.seriesType === "scatter" ? said([p.name, `${view.x}: ${number.format(p.value[0])}`, `${view.y}: ${shown(p.value[1])}`]) : "") },
         series: [
           ...groups.map((group, at) => ({
@@ -259,10 +266,11 @@
       const view = this.views[this.at];
       const wide = width || this.box.clientWidth;
       const t = theme();
-      const { height, ...option } = KINDS[view.kind](view, t, wide);
-      this.box.style.height = `${height}px`;
       if (this.chart) this.chart.dispose();
-      this.chart = echarts.init(this.box, null, { renderer: "svg", width: wide, height });
+      this.chart = echarts.init(this.box, null, { renderer: "svg", width: wide, height: 1 });
+      const { height, ...option } = KINDS[view.kind](view, t, wide, this.chart);
+      this.box.style.height = `${height}px`;
+      this.chart.resize({ width: wide, height });
       this.chart.setOption({
         animation: false,
         textStyle: { fontFamily: t.font },

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from edgecompress.report.figures import Figure, figures
+from edgecompress.report import causes
+from edgecompress.report.figures import Figure, figures, ordered, shown, words
 from edgecompress.report.html import trade
-from edgecompress.report.html.names import named, ordered
 from edgecompress.report.html.page import Cell, Chart, Table, count, page, text, with_bars
 from edgecompress.report.report import Report
 
@@ -55,7 +55,7 @@ def notes(runs: Runs) -> list[str]:
             )
             if len(bases) > 1:
                 told = " against ".join(bases)
-                found.append(f"{model}, {named(key)}: not ranked, it is {told}.")
+                found.append(f"{model}, {words(key)}: not ranked, it is {told}.")
     return found
 
 
@@ -69,8 +69,8 @@ def table(runs: Runs, *, parts: bool) -> Table:
         known = [one for one in cells if one is not None and one.value is not None]
         if known and (parts or not known[0].part):
             best = _best([report.name for _, report in runs], cells)
-            shown = (_cell(one, at in best) for at, one in enumerate(cells))
-            rows.append((text(named(key)), *shown))
+            line = (_cell(one, at in best) for at, one in enumerate(cells))
+            rows.append((text(words(key)), *line))
     return Table("Figures", ("figure", *(name for name, _ in runs)), rows)
 
 
@@ -82,8 +82,7 @@ def _cell(figure: Figure | None, best: bool) -> Cell:
     if figure is None or figure.value is None:
         return text(None)
     value, state = figure.value, "best" if best else ""
-    shown = {"top1": f"{value:.2%}", "auc": f"{value:.4f}", "mse": f"{value:.6g}"}
-    return Cell(shown.get(figure.unit, f"{value:,.0f}"), value, state=state)
+    return Cell(shown(value, figure.unit), value, state=state)
 
 
 def _best(models: Sequence[str], cells: Sequence[Figure | None]) -> set[int]:
@@ -132,9 +131,9 @@ def _bars(runs: Runs) -> Chart | None:
             key: [None if key not in found else found[key].value for found in columns]
             for key in keys
         }
-        shown = {key: row for key, row in values.items() if any(row)}
-        if shown:
-            drawn.append(_bar_view(place, [name for name, _ in runs], shown))
+        known = {key: row for key, row in values.items() if any(row)}
+        if known:
+            drawn.append(_bar_view(place, [name for name, _ in runs], known))
     said = "Bars of each figure in per cent of the largest; the table has the same figures"
     return Chart("Each figure in per cent of the largest", said, drawn, "Of") if drawn else None
 
@@ -156,20 +155,15 @@ def _bar_view(
         }
         for at, name in enumerate(runs)
     ]
-    names = [named(key).removesuffix(f", {label}") for key in rows]
+    names = [words(key).removeprefix(f"{label} ") for key in rows]
     return {"kind": "bars", "label": label, "names": names, "series": series, "unit": "%"}
 
 
 def _layers(runs: Runs) -> list[Layers]:
     """Bytes by layer of every run: in the .tflite, and on each board."""
-    names = [report.operators for _, report in runs]
-    measures = {
-        ".tflite bytes": [
-            [(row.layer or row.kind, row.weight_bytes) for row in rows] for rows in names
-        ]
-    }
+    measures = {words("size.tflite"): [_in_file(report) for _, report in runs]}
     for key in dict.fromkeys(row.key for _, report in runs for row in report.boards if row.image):
-        measures[f"flash bytes, {key}"] = [_on_board(report, key) for _, report in runs]
+        measures[words(f"board.{key}.flash")] = [_on_board(report, key) for _, report in runs]
     found = []
     for measure, columns in measures.items():
         sums = [_summed(column) for column in columns]
@@ -187,12 +181,16 @@ def _bytes(column: Mapping[str, int], layer: str) -> Cell:
     return text("") if column and layer not in column else count(column.get(layer))
 
 
+def _in_file(report: Report) -> list[tuple[str, int]]:
+    weights = (row.weight_bytes for row in report.operators)
+    return list(zip(causes.layers(report), weights, strict=True))
+
+
 def _on_board(report: Report, key: str) -> list[tuple[str, int]]:
     for row in report.boards:
         if row.key == key and row.image is not None:
             owned = row.image.operators(len(report.operators))
-            pairs = zip(report.operators, owned, strict=True)
-            return [(operator.layer or operator.kind, one.total) for operator, one in pairs]
+            return list(zip(causes.layers(report), (one.total for one in owned), strict=True))
     return []
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -134,6 +135,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["plain"] = _plain
+    environment.filters["breaking"] = _breaking
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 
@@ -147,6 +149,15 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _breaking(text: str) -> str:
+    """`text`; a single word may break behind a dot, a slash or an underscore, not anywhere."""
+    from markupsafe import Markup, escape
+
+    if " " in text:
+        return text
+    return Markup(re.sub(r"[._/](?=\w)", r"\g<0><wbr>", str(escape(plain(text)))))
 
 
 def _asset(name: str) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from edgecompress.artifact import Step
-from edgecompress.report import markdown, stages
+from edgecompress.report import markdown, parts, stages
 from edgecompress.report.boards import Timing
+from edgecompress.report.figures import words
 from edgecompress.report.html import accuracy, arena, boards, trade
 from edgecompress.report.html.page import Cell, Chart, Table, count, page, text, with_bars
 from edgecompress.report.operators import OperatorRow
@@ -26,6 +27,8 @@ SECTIONS = {
 }
 BARRED = ("MACs", "weight bytes", "activation bytes")
 """Columns of the layers that show the share of their largest, as do those of boards."""
+BROKEN = {"OVER": "over budget", "UNDER": "under its least", "LOST": "not measured"}
+"""The words for limits that are not kept."""
 TIMED = 4
 """Boards whose inferences stand at the top; the table has all."""
 
@@ -53,7 +56,7 @@ def render(report: Report) -> str:
         proof=markdown.proof_line(report),
         notes=markdown.notes(report),
         boards=boards.table(report.boards),
-        board_notes=[(row.key, row.note) for row in report.boards if row.note],
+        remarks=[line for row in report.boards for line in parts.remarks(row)],
         flash=boards.flash(report),
         treemap=boards.treemap(report),
         arena=arena.plan(report.memory),
@@ -105,8 +108,8 @@ def _pace(board: str, timing: Timing) -> Fact:
     """What an inference takes: the time where it was measured, else what was counted."""
     amount = f"{timing.per_inference:,}"
     if timing.seconds is None:
-        return Fact(f"{timing.unit}, {board}", amount, timing.source)
-    return Fact(f"inference, {board}", f"{timing.seconds * 1e3:,.3f} ms", f"{amount} {timing.unit}")
+        return Fact(words(f"board.{board}.{timing.unit}"), amount, timing.source)
+    return Fact(f"{board} inference", f"{timing.seconds * 1e3:,.3f} ms", f"{amount} {timing.unit}")
 
 
 def _against(change: Change) -> str:
@@ -116,21 +119,23 @@ def _against(change: Change) -> str:
 
 def _budget(verdicts: Sequence[Verdict]) -> Table:
     """Every limit, the broken ones first."""
-    rows = []
-    for verdict in sorted(verdicts, key=lambda one: one.ok):
-        digits = ".4g" if verdict.limit.startswith("accuracy.") else ",.0f"
-        measured = verdict.measured
-        rows.append(
-            (
-                text(verdict.limit),
-                text("ok", "ok") if verdict.ok else text("over budget", "bad"),
-                text(None) if measured is None else Cell(format(measured, digits), measured),
-                text(verdict.allowed),
-                text("; ".join(verdict.causes)),
-            )
+    rows = [
+        (
+            text(verdict.limit),
+            text("ok", "ok") if verdict.ok else text(BROKEN[verdict.word], "bad"),
+            _said(verdict, verdict.measured),
+            text(verdict.allowed),
+            _said(verdict, verdict.room),
+            text("; ".join(verdict.causes)),
         )
-    headings = ("limit", "verdict", "measured", "allowed", "largest causes")
-    return Table("Limits of the budget", headings, rows, left=(0, 1, 4))
+        for verdict in sorted(verdicts, key=lambda one: one.ok)
+    ]
+    headings = ("limit", "verdict", "measured", "allowed", "room", "largest causes")
+    return Table("Limits of the budget", headings, rows, left=(0, 1, 5))
+
+
+def _said(verdict: Verdict, figure: float | None) -> Cell:
+    return text(None) if figure is None else Cell(verdict.said(figure), figure)
 
 
 def _figures(report: Report) -> Table:
@@ -140,14 +145,8 @@ def _figures(report: Report) -> Table:
 
 def _before_after(report: Report) -> Chart | None:
     """Each size as a share of what it was."""
-    names = {
-        "parameters": report.size.params,
-        "MACs": report.size.macs,
-        ".tflite": report.size.tflite,
-        "arena (TFLM)": report.size.arena,
-        "arena (C)": report.size.aot_arena,
-    }
-    known = {name: change for name, change in names.items() if change.ratio is not None}
+    sizes = markdown.sizes(report)
+    known = {name: change for name, change in sizes.items() if change.ratio is not None}
     if not known:
         return None
     shares = [round(100 * (change.ratio or 0), 2) for change in known.values()]
@@ -182,9 +181,11 @@ def _on_boards(report: Report) -> dict[str, list[Cell]]:
         image, timing = row.image, row.timing
         if image is not None and any(symbol.operators for symbol in image.symbols):
             owned = image.operators(len(report.operators))
-            columns[f"flash bytes, {row.key}"] = [count(one.total, zero="") for one in owned]
+            columns[words(f"board.{row.key}.flash")] = [count(one.total, zero="") for one in owned]
         if row.profile and timing is not None:
-            columns[f"{timing.unit}, {row.key}"] = [count(one.amount) for one in row.profile]
+            columns[words(f"board.{row.key}.{timing.unit}")] = [
+                count(one.amount) for one in row.profile
+            ]
     return columns
 
 

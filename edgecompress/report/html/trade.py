@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from edgecompress.report.figures import SIZES, figures
-from edgecompress.report.html.names import named
+from edgecompress.report.figures import SIZES, figures, words
 from edgecompress.report.html.page import Chart
 from edgecompress.report.report import AccuracyRow, Report
 
@@ -44,19 +43,22 @@ def _costs(run: Run) -> Mapping[str, float]:
 
 
 def _view(runs: Sequence[Run], split: str, metric: str, cost: str) -> dict[str, Any] | None:
-    points = []
+    names: dict[tuple[str, float, float], list[str]] = {}
     for run in runs:
         name, report, when = run
         row, amount = _accuracy(report, split, metric), _costs(run).get(cost)
         value = None if row is None else row.float if when == "before" else row.compressed
         if value is not None and amount is not None:
-            points.append({"name": name, "group": report.name, "at": [amount, value]})
-    if len(points) < 2:
+            names.setdefault((report.name, amount, value), []).append(name)
+    if sum(map(len, names.values())) < 2:
         return None
+    points = [
+        {"name": ", ".join(same), "group": group, "at": at} for (group, *at), same in names.items()
+    ]
     return {
         "kind": "scatter",
-        "label": f"{metric} {split} against {named(cost)}",
-        "x": named(cost),
+        "label": f"{metric} {split} against {words(cost)}",
+        "x": words(cost),
         "y": f"{metric} {split}",
         "percent": metric == "top1",
         "points": points,

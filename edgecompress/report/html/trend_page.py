@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from edgecompress.report.history import Entry
-from edgecompress.report.html.names import named, ordered
+from edgecompress.report.figures import ordered, words
+from edgecompress.report.history import Entry, shown
 from edgecompress.report.html.page import Cell, Chart, Table, page, text
 
 SHORT = 10
@@ -29,7 +29,7 @@ def trend(entries: Sequence[Entry]) -> str:
         models=models,
         commits=len(_commits(entries)),
         chart=_chart(entries, keys),
-        trends=[Trend(named(key), _table(entries, key)) for key in keys],
+        trends=[Trend(words(key), _table(entries, key)) for key in keys],
     )
 
 
@@ -62,7 +62,7 @@ def _view(key: str, commits: dict[str, str], series: dict[str, dict[str, float]]
     relative = len(series) > 1 and all(first.values())
     return {
         "kind": "lines",
-        "label": named(key),
+        "label": words(key),
         "names": [commit[:SHORT] for commit in commits],
         "details": list(commits.values()),
         "unit": "%" if relative else "",
@@ -96,13 +96,13 @@ def _table(entries: Sequence[Entry], key: str) -> Table:
                 before[model] = value
         rows.append(tuple(cells))
     headings = [heading for model, _ in series for heading in (model, f"{model}, change")]
-    return Table(named(key), ("commit", "date", *headings), rows[::-1], left=range(2))
+    return Table(words(key), ("commit", "date", *headings), rows[::-1], left=range(2))
 
 
 def _figure(key: str, value: float | None) -> Cell:
     if value is None:
         return text(None)
-    return Cell(f"{value:.4g}" if key.startswith("accuracy.") else f"{value:,.0f}", value)
+    return Cell(shown(value, key), value)
 
 
 def _change(before: float | None, value: float | None) -> Cell:
