@@ -14,6 +14,7 @@ from edgecompress.prune import prune_structured
 from edgecompress.quantization import quantize
 from edgecompress.tflite import read
 from tests.aot_harness import case, check
+from tests.conftest import nightly
 
 POINT = 1.0
 """Percentage points that a model without data may be behind one with 500 samples."""
@@ -21,7 +22,7 @@ FLOORS = {"ic_resnet": {4: 84.0, 3: 77.0}, "kws_dscnn": {4: 89.0, 3: 84.0}}
 """Top-1 in % that k-bit weights must keep, activations in 8 bits and without data."""
 
 
-@pytest.mark.parametrize("name", FLOORS)
+@pytest.mark.parametrize("name", nightly(["kws_dscnn"], list(FLOORS)))
 def test_without_data_as_good_as_with(name: str, data_dir: Path) -> None:
     reference = load(name, data_dir)
     start = reference.artifact

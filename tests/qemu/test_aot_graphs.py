@@ -14,6 +14,6 @@ from tests.golden.test_aot_graphs import families
 @pytest.mark.parametrize("board", ["qemu_m3", "qemu_m4", "qemu_m55"])
 def test_gives_tflm_bits(board: str) -> None:
     run = run_on(board)
-    seeds = range(5000, 5000 + nightly(12, 400))
+    seeds = range(5000, 5000 + nightly(8, 400))
     found = [case(graphs(seed), rows=3, seed=seed) for seed in seeds]
     check([*found, *families(nightly(2, 40), libm=False)], run=run)
