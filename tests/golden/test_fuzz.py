@@ -41,7 +41,7 @@ def test_damaged_and_odd_small_models() -> None:
 
 
 def test_damaged_and_odd_reference_models(data_dir: Path) -> None:
-    _fuzz(nightly(80, 10_000), *(data_dir / "models" / "original" / name for name in MODELS))
+    _fuzz(nightly(200, 10_000), *(data_dir / "models" / "original" / name for name in MODELS))
 
 
 @pytest.mark.parametrize(
