@@ -6,9 +6,9 @@
 #include "ec_conv_pairs.h"
 
 #include <stddef.h>
-#include <string.h>
 
 #include "ec_conv_blocks.h"
+#include "ec_conv_windows.h"
 #include "ec_math.h"
 #include "ec_pairs.h"
 
@@ -291,80 +291,6 @@ static void ec_expand_windows(const ec_conv_pairs_t *p, const int8_t *first, con
     }
 }
 
-/* Copies `count` bytes, words first; newlib's small memcpy goes byte by byte. */
-static void ec_copy(int8_t *to, const int8_t *from, int32_t count)
-{
-    for (; count >= 16; count -= 16) {
-        memcpy(to, from, 16);
-        to += 16;
-        from += 16;
-    }
-    for (; count >= 4; count -= 4) {
-        memcpy(to, from, 4);
-        to += 4;
-        from += 4;
-    }
-    for (; count > 0; --count) {
-        *to++ = *from++;
-    }
-}
-
-static void ec_fill(int8_t *to, int32_t value, int32_t count)
-{
-    for (; count > 0; --count) {
-        *to++ = (int8_t)value;
-    }
-}
-
-/* Copies what the windows of output row `line` (counted over images) see to `to`, padding around
- * it; the columns left and right of the map are filled already. */
-static void ec_stage(const ec_conv_pairs_t *p, const int8_t *in, int32_t line, int8_t *to)
-{
-    const ec_conv_shape_t *s = &p->shape;
-    const int32_t batch = line / s->out_height;
-    const int32_t columns = s->in_width * s->in_channels;
-    int32_t row = (line - batch * s->out_height) * s->stride_height - s->pad_top;
-    to += p->staged_left;
-    for (int32_t ky = 0; ky < s->kernel_height; ++ky) {
-        if (row >= 0 && row < s->in_height) {
-            ec_copy(to, in + (ptrdiff_t)(batch * s->in_height + row) * columns, p->staged_inside);
-        } else {
-            ec_fill(to, p->in_zero, p->staged_inside);
-        }
-        row += s->dilation_height;
-        to += p->staged_row;
-    }
-}
-
-/* Output rows that are staged, by their numbers; none: -1. Rows with odd numbers have a place of
- * their own where the width is odd, for there a pair of pixels may lie in two rows. */
-typedef struct {
-    int8_t *rows;
-    int32_t lines[2];
-} ec_staged_t;
-
-/* The first element that output pixel `pixel` sees, in the input or staged. */
-static const int8_t *ec_window(const ec_conv_pairs_t *p, const int8_t *in, ec_staged_t *staged,
-                               int32_t pixel)
-{
-    const ec_conv_shape_t *s = &p->shape;
-    const int32_t line = pixel / s->out_width;
-    const int32_t step = s->stride_width * s->in_channels;
-    const int32_t column = (pixel - line * s->out_width) * step;
-    if (p->staged_row == 0) {
-        const int32_t batch = line / s->out_height;
-        const int32_t row = (line - batch * s->out_height) * s->stride_height;
-        return in + (ptrdiff_t)(batch * s->in_height + row) * s->in_width * s->in_channels + column;
-    }
-    const int32_t place = line & s->out_width & 1;
-    int8_t *rows = staged->rows + (ptrdiff_t)place * s->kernel_height * p->staged_row;
-    if (staged->lines[place] != line) {
-        staged->lines[place] = line;
-        ec_stage(p, in, line, rows);
-    }
-    return rows + column;
-}
-
 /* The `rest` channels behind `whole` blocks, of both pixels. */
 static void ec_last_channels(const ec_conv_pairs_t *p, ec_conv_blocks_t b, int32_t whole,
                              int32_t rest)
@@ -396,6 +322,7 @@ static void ec_channels(const ec_conv_pairs_t *p, const uint32_t *weights, int32
     uint32_t *const acts = scratch;
     ec_staged_t staged = {
         .rows = (int8_t *)(acts + (ptrdiff_t)EC_STEP_WORDS * p->steps),
+        .slots = 1 + (s->out_width & 1),
         .lines = {-1, -1},
     };
     ec_conv_blocks_t b = {
@@ -406,7 +333,7 @@ static void ec_channels(const ec_conv_pairs_t *p, const uint32_t *weights, int32
         .limits = {p->limits[0], p->limits[1], p->limits[2]},
         .weights = weights,
     };
-    ec_fill(staged.rows, p->in_zero, p->staged_row * s->kernel_height * (1 + s->out_width % 2));
+    ec_fill(staged.rows, p->in_zero, p->staged_row * s->kernel_height * staged.slots);
     for (int32_t count = 0; count < pairs; ++count) {
         const int32_t pixel = 2 * (p->reverse ? pairs - 1 - count : count);
         const int32_t last = pixel + 1 < pixels ? pixel + 1 : pixel;
@@ -437,6 +364,22 @@ void ec_conv_pairs_packed_s8(const ec_conv_pairs_packed_t *p, const int8_t *in, 
         const int32_t channels = left < EC_BLOCK * p->part ? left : EC_BLOCK * p->part;
         unpack.blocks = (channels + EC_BLOCK - 1) / EC_BLOCK;
         unpack.packed = ec_unpack(&unpack, weights);
+        ec_channels(&p->conv, weights, channels, in, out, rest);
+        out += channels;
+    }
+}
+
+void ec_conv_pairs_decoded_s8(const ec_conv_pairs_decoded_t *p, const int8_t *in, int8_t *out,
+                              void *scratch)
+{
+    const int32_t block = EC_BLOCK_WORDS + EC_STEP_WORDS * p->conv.steps;
+    uint32_t *const weights = scratch;
+    uint32_t *const rest = weights + (ptrdiff_t)block * p->part;
+    ec_decode_t decode = p->decode;
+    for (int32_t left = p->conv.shape.out_channels; left > 0; left -= EC_BLOCK * p->part) {
+        const int32_t channels = left < EC_BLOCK * p->part ? left : EC_BLOCK * p->part;
+        decode.blocks = (channels + EC_BLOCK - 1) / EC_BLOCK;
+        decode.packed = ec_decode(&decode, weights);
         ec_channels(&p->conv, weights, channels, in, out, rest);
         out += channels;
     }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "ec_conv_shape.h"
+#include "ec_decode.h"
 #include "ec_unpack.h"
 
 /* A window (what one output pixel sees) is taken in runs of `run` elements that lie side by side in
@@ -66,5 +67,15 @@ typedef struct {
 
 void ec_conv_pairs_packed_s8(const ec_conv_pairs_packed_t *p, const int8_t *in, int8_t *out,
                              void *scratch);
+
+/* The same with encoded weights. */
+typedef struct {
+    ec_conv_pairs_t conv;
+    int32_t part;
+    ec_decode_t decode;
+} ec_conv_pairs_decoded_t;
+
+void ec_conv_pairs_decoded_s8(const ec_conv_pairs_decoded_t *p, const int8_t *in, int8_t *out,
+                              void *scratch);
 
 #endif

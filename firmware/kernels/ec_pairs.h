@@ -52,6 +52,8 @@ static inline uint32_t ec_mac(int32_t a, int32_t b, uint32_t sum)
 #endif
 }
 
+#endif
+
 /* x + 128 in 0 to 255, limited as EC_LIMIT does. */
 static inline int8_t ec_pairs_limit(int32_t x, const uint32_t *limits)
 {
@@ -59,7 +61,5 @@ static inline int8_t ec_pairs_limit(int32_t x, const uint32_t *limits)
     x = ec_clamp(x - (int32_t)(limits[1] & 255), 0, 255);
     return (int8_t)(uint8_t)((uint32_t)x + limits[2]);
 }
-
-#endif
 
 #endif

@@ -6,8 +6,7 @@
 #include <stddef.h>
 
 #include "ec_math.h"
-
-enum { EC_SCALES = 4 };
+#include "ec_unpack_scales.h"
 
 #if defined(__thumb2__)
 
@@ -114,20 +113,6 @@ void ec_unpack_words(const uint32_t *from, int32_t bits, int32_t count, uint32_t
 }
 
 #endif
-
-/* Multiplier, rounding and right shift of four channels; from the packed five words. */
-static void ec_scales(const uint32_t *from, int32_t half, uint32_t *to)
-{
-    uint32_t rights = from[EC_SCALES];
-    for (int32_t i = 0; i < EC_SCALES; ++i) {
-        const uint32_t right = rights & 255u;
-        to[0] = from[i];
-        to[1] = (uint32_t)half << (right - 1u);
-        to[2] = right;
-        to += 3;
-        rights >>= 8;
-    }
-}
 
 const uint32_t *ec_unpack(const ec_unpack_t *p, void *scratch)
 {

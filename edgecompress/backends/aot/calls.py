@@ -14,6 +14,11 @@ from edgecompress.vocabulary import Core
 
 Values: TypeAlias = npt.NDArray[Any]
 
+DECODERS = ("ec_decode", "ec_unpack")
+"""The files of firmware/kernels that write weights to scratch before another kernel runs."""
+SPARSE = ("ec_conv_sparse", "ec_decode", "ec_fully_connected_sparse")
+"""Those that read weights without zeros, or as places in a list of values."""
+
 
 @dataclass(frozen=True, eq=False)
 class Array:
@@ -99,7 +104,12 @@ class Call:
     @property
     def is_packed(self) -> bool:
         """Whether the call unpacks its weights each time it runs."""
-        return "ec_unpack" in self.uses
+        return any(family in DECODERS for family in self.uses)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the weights in flash are fewer, or stored as places in a list of values."""
+        return any(family in SPARSE for family in self.families)
 
     @property
     def unpacked(self) -> Unpacked | None:

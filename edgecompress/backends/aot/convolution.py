@@ -22,6 +22,8 @@ from edgecompress.backends.aot.calls import (
     Value,
 )
 from edgecompress.backends.aot.conv_int16 import conv_int16
+from edgecompress.backends.aot.conv_sparse import conv_sparse
+from edgecompress.backends.aot.decoding import decoded_first
 from edgecompress.backends.aot.depthwise_int16 import depthwise_int16
 from edgecompress.backends.aot.depthwise_pairs import depthwise_pairs
 from edgecompress.backends.aot.fixedpoint import (
@@ -190,10 +192,16 @@ def _choose(layer: Layer, *, wide: bool) -> Lowered:
             None if _pairs_overflow(layer) else _by_channel(layer, multipliers),
         ) or _plain(layer, multipliers, "ec_conv_plain_s8")
     fast = _fast(bytewise, multipliers) if dsp else ()
-    product = unpacked_first(_as_product(bytewise, multipliers))
+    product = _as_product(bytewise, multipliers)
     if layer.nibbles:
         fast = tuple(call for call in fast if call.uses)
-    return _choice(*fast, _as_product(layer, multipliers), product)
+    return _choice(
+        *fast,
+        conv_sparse(bytewise, multipliers) if dsp else None,
+        _as_product(layer, multipliers),
+        unpacked_first(product),
+        decoded_first(product),
+    )
 
 
 def _fast(layer: Layer, multipliers: Sequence[Multiplier]) -> tuple[Call, ...]:
@@ -221,7 +229,8 @@ def _int16(layer: Layer, multipliers: Sequence[Multiplier], *, wide: bool) -> Lo
 
 def _choice(*calls: Call | None) -> Choice | tuple[Call, ...]:
     """Those of `calls` that apply, each of them once; the empty tuple where none does."""
-    found = {(call.function, call.scratch, call.reuses): call for call in calls if call is not None}
+    some = [call for call in calls if call is not None]
+    found = {(call.function, call.scratch, call.reuses, call.uses): call for call in some}
     return Choice(tuple(found.values())) if found else ()
 
 

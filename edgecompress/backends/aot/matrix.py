@@ -19,6 +19,7 @@ from edgecompress.backends.aot.calls import (
     Value,
     Values,
 )
+from edgecompress.backends.aot.decoding import decoded_first
 from edgecompress.backends.aot.fixedpoint import (
     INTEGERS,
     Multiplier,
@@ -30,6 +31,7 @@ from edgecompress.backends.aot.fixedpoint import (
 )
 from edgecompress.backends.aot.fully_connected_int16 import fully_connected_int16
 from edgecompress.backends.aot.fully_connected_pairs import fully_connected_pairs
+from edgecompress.backends.aot.fully_connected_sparse import fully_connected_sparse
 from edgecompress.backends.aot.packing import unpacked_first
 from edgecompress.backends.aot.rows_int16 import matrix_rows
 from edgecompress.tflite import Tensor
@@ -37,6 +39,8 @@ from edgecompress.tflite import Tensor
 _STEP = 8
 _ROWS = 4
 _WIDE_SHIFT = 7
+MOST_DECODED = 8 << 10
+"""Bytes of weights that are decoded to scratch before they meet a row of inputs."""
 _NIBBLES = 1 << 17
 _BATCH_RANK = 5
 _ELEMENT = {"int8": 1, "int16": 2, "float32": 4}
@@ -187,8 +191,11 @@ def _fully_connected_s8(site: Site, values: Values, batches: int) -> Lowered:
         fast = fully_connected_pairs(site, values, bias, scales, reuse)
     if int4:
         fast = tuple(call for call in fast if call.uses)
-    packed = unpacked_first(with_bits(8))
-    found = (*fast, with_bits(4 if int4 else 8), *((packed,) if packed else ()))
+    sparse = fully_connected_sparse(site, values, bias, scales) if weights_zero == 0 else ()
+    decoded = decoded_first(with_bits(8)) if values.size <= MOST_DECODED else None
+    first = unpacked_first(with_bits(8)), decoded
+    calls = *fast, with_bits(4 if int4 else 8), *first, *sparse
+    found = tuple(call for call in calls if call is not None)
     return Choice(found) if len(found) > 1 else found
 
 

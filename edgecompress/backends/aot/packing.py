@@ -86,33 +86,30 @@ def unpacked_first(
     assert call.params is not None
     array = call.params.fields["weights"]
     assert isinstance(array, Array)
-    data = np.ascontiguousarray(array.values).reshape(-1)
-    flat = padded(data.view(np.uint8), axis=0, multiple=4).view("<u4")
-    rows = flat.reshape(blocks, -1)
     scaled = out_zero is not None
-    end = rows.shape[1] - (_SCALE_WORDS * SCALES if scaled else 0)
-    weights = rows[:, head:end]
+    heads, weights, scales = blocks_of(array, blocks, head, scaled=scaled)
     bits = bits_of(weights)
     if bits > MOST_BITS:
         return None
-    scales = _packed_scales(rows[:, end:]) if scaled else rows[:, :0]
-    stream = np.concatenate([rows[:, :head], scales, pack(weights, bits)], axis=1)
+    packed = packed_scales(scales) if scaled else scales
+    stream = np.concatenate([heads, packed, pack(weights, bits)], axis=1)
+    words = weights.shape[1]
     params = Struct(
         "ec_unpack_t",
         {
             "bits": bits,
             "blocks": blocks,
             "head": head,
-            "words": end - head,
+            "words": words,
             "scaled": int(scaled),
             "half": 0 if out_zero is None else 2 * (out_zero + 128) + 1,
             "packed": Array("uint32_t", stream),
         },
     )
-    if stream.nbytes + 4 * len(params.fields) >= data.nbytes:
+    if stream.nbytes + 4 * len(params.fields) >= array.values.nbytes:
         return None
-    behind = 0 if scaled else -(end - head) % GROUP
-    size = -(-4 * (rows.size + behind) // 16) * 16
+    behind = 0 if scaled else -words % GROUP
+    size = -(-4 * (heads.size + weights.size + scales.size + behind) // 16) * 16
     unpacked = Unpacked("ec_unpack", params, size)
     return replace(
         call,
@@ -121,11 +118,19 @@ def unpacked_first(
         uses=(*call.uses, FAMILY),
         instructions=None
         if call.instructions is None
-        else call.instructions + blocks * (instructions(end - head, bits) + 5 * head + 70 * scaled),
+        else call.instructions + blocks * (instructions(words, bits) + 5 * head + 70 * scaled),
     )
 
 
-def _packed_scales(scales: Ints) -> Ints:
+def blocks_of(array: Array, blocks: int, head: int, *, scaled: bool) -> tuple[Ints, Ints, Ints]:
+    """Heads, weights and scales (words, a row per block) of the weights of a kernel."""
+    data = np.ascontiguousarray(array.values).reshape(-1).view(np.uint8)
+    rows = padded(data, axis=0, multiple=4).view("<u4").reshape(blocks, -1)
+    end = rows.shape[1] - (_SCALE_WORDS * SCALES if scaled else 0)
+    return rows[:, :head], rows[:, head:end], rows[:, end:]
+
+
+def packed_scales(scales: Ints) -> Ints:
     """Four multipliers, and their right shifts in one word; from rows of 12 words."""
     each = scales.reshape(len(scales), SCALES, _SCALE_WORDS)
     rights = np.maximum(each[:, :, 2], 1).astype(np.uint8)

@@ -6,12 +6,13 @@ bytes Q alone. That is exact only within bounds, which are proven here for every
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from edgecompress.backends.aot.calls import Array, Call, Struct, Value
+from edgecompress.backends.aot.decoding import decoded_first
 from edgecompress.backends.aot.fixedpoint import (
     Multiplier,
     activation_range,
@@ -49,11 +50,11 @@ def by_pairs(layer: Layer, multipliers: Sequence[Multiplier]) -> Call | None:
     """
     if layer.groups != 1 or layer.nibbles or layer.data.dtype != "int8":
         return None
-    run, runs = _runs(layer.shape)
+    run, runs = runs_of(layer.shape)
     order = expanded_order(run, runs * layer.shape.height.kernel)
     bias = folded_bias(layer)
     weights = paired(layer.flat, order, block=BLOCK)
-    row, left, inside = _staged(layer.shape)
+    row, left, inside = staged(layer.shape)
     slots = layer.shape.height.kernel * (1 + layer.shape.width.out % 2)
     scratch = 4 * len(order) + row * slots
     if weights is None or scratch > MOST_SCRATCH:
@@ -91,18 +92,32 @@ def by_pairs(layer: Layer, multipliers: Sequence[Multiplier]) -> Call | None:
 
 
 def packed_pairs(call: Call, shape: Shape, out_zero: int) -> list[Call]:
-    """A call of by_pairs with its weights packed in flash, where that saves any: unpacked all at
-    once, or as many blocks at a time as PARTS bytes of scratch hold."""
-    assert call.params is not None and call.instructions is not None
+    """A call of by_pairs with its weights encoded or packed in flash, where that saves any:
+    decoded or unpacked all at once, or as many packed blocks at a time as PARTS bytes of scratch
+    hold."""
+    assert call.params is not None
+    array = call.params.fields["weights"]
+    assert isinstance(array, Array)
+    blocks = len(array.values)
+    unpacked = unpacked_first(call, blocks=blocks, head=BLOCK, out_zero=out_zero)
+    decoded = decoded_first(call, blocks=blocks, head=BLOCK, out_zero=out_zero, paired=True)
+    found: list[Call] = []
+    if unpacked is not None:
+        found += [unpacked, *_in_parts(call, unpacked, shape, "packed", "unpack")]
+    if decoded is not None:
+        found += [decoded, *_in_parts(call, decoded, shape, "decoded", "decode")]
+    return found
+
+
+def _in_parts(call: Call, whole: Call, shape: Shape, form: str, field: str) -> Iterator[Call]:
+    """Calls that make all pixels for some channels, then for the next ones: `call` with its weights
+    written to scratch part by part; `whole` writes them at once."""
+    assert call.params is not None and whole.unpacked is not None
+    assert call.instructions is not None and whole.instructions is not None
     fields = call.params.fields
     array = fields["weights"]
     assert isinstance(array, Array)
     blocks, words = array.values.shape
-    whole = unpacked_first(call, blocks=blocks, head=BLOCK, out_zero=out_zero)
-    if whole is None:
-        return []
-    found, unpacked = [whole], whole.unpacked
-    assert unpacked is not None and whole.instructions is not None
     size, own = 4 * words, call.scratch or 0
     for part in sorted({_even(blocks, max((most - own) // size, 1)) for most in PARTS} - {blocks}):
         before = (blocks - 1) // part
@@ -110,18 +125,15 @@ def packed_pairs(call: Call, shape: Shape, out_zero: int) -> list[Call]:
         made = before * _instructions(replace(shape, out_channels=BLOCK * part), fields)
         made += _instructions(replace(shape, out_channels=last), fields)
         params: dict[str, Value] = {"conv": Struct(call.params.ctype, {**fields, "weights": None})}
-        params |= {"part": part, "unpack": unpacked.params}
-        found.append(
-            replace(
-                whole,
-                function="ec_conv_pairs_packed_s8",
-                params=Struct("ec_conv_pairs_packed_t", params),
-                scratch=part * size + own,
-                reuses=(),
-                instructions=whole.instructions - call.instructions + made,
-            )
+        params |= {"part": part, field: whole.unpacked.params}
+        yield replace(
+            whole,
+            function=f"ec_conv_pairs_{form}_s8",
+            params=Struct(f"ec_conv_pairs_{form}_t", params),
+            scratch=part * size + own,
+            reuses=(),
+            instructions=whole.instructions - call.instructions + made,
         )
-    return found
 
 
 def _even(blocks: int, most: int) -> int:
@@ -129,7 +141,7 @@ def _even(blocks: int, most: int) -> int:
     return -(-blocks // -(-blocks // most))
 
 
-def _runs(shape: Shape) -> tuple[int, int]:
+def runs_of(shape: Shape) -> tuple[int, int]:
     """Elements that lie side by side in the input and in a row of weights; such runs per row."""
     taps = shape.width.kernel
     if shape.width.dilation > 1:
@@ -216,7 +228,7 @@ def _leaves(axis: Axis) -> bool:
     return axis.pad > 0 or last >= axis.size
 
 
-def _staged(shape: Shape) -> tuple[int, int, int]:
+def staged(shape: Shape) -> tuple[int, int, int]:
     """A staged input row in elements, of which so many before the map and so many of it.
 
     All 0 where no window leaves the map.
@@ -245,7 +257,11 @@ def _instructions(shape: Shape, fields: Mapping[str, Value]) -> int:
     blocks = -(-shape.out_channels // BLOCK)
     pair = 157 + shape.height.kernel * size["runs_per_row"] * expanded + block * blocks
     pair += 60 if shape.out_channels % BLOCK else 0
-    rows = shape.batches * shape.height.out * shape.height.kernel if size["staged_row"] else 0
-    inside = size["staged_inside"]
-    row = 30 + 12 * (inside // 16) + 5 * (inside % 16 // 4) + 5 * (inside % 4)
-    return -(-shape.pixels // 2) * pair + rows * row
+    return -(-shape.pixels // 2) * pair + staging(shape, size)
+
+
+def staging(shape: Shape, fields: Mapping[str, int]) -> int:
+    """What copying input rows with padding around them takes on a Cortex-M4."""
+    rows = shape.batches * shape.height.out * shape.height.kernel if fields["staged_row"] else 0
+    inside = fields["staged_inside"]
+    return rows * (30 + 12 * (inside // 16) + 5 * (inside % 16 // 4) + 5 * (inside % 4))

@@ -78,13 +78,21 @@ def reasons(program: Program) -> list[str]:
     return _lowered(program, "dsp")[2]
 
 
-def schedule(program: Program, *, core: Core = "dsp", optimize: Optimize = "balanced") -> Schedule:
+def schedule(
+    program: Program,
+    *,
+    core: Core = "dsp",
+    optimize: Optimize = "balanced",
+    dense: bool = False,
+) -> Schedule:
     """Lower every operator, choose its kernel and plan the arena.
 
     The C runs on any core with the same bits; `core` is the one whose kernels are chosen, and
-    `optimize` what for (see `choose`). Raises UnsupportedError for what `reasons` lists.
+    `optimize` what for (see `choose`); `dense` does without those that leave out weights of 0.
+    Raises UnsupportedError for what `reasons` lists.
     """
     fused, lowered, found = _lowered(program, core)
+    lowered = [_dense(part) for part in lowered] if dense else lowered
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise UnsupportedError(f"aot: {found[0]}{more}")
@@ -146,6 +154,13 @@ def _lowered(program: Program, core: Core) -> tuple[Program, list[Lowered], list
         except UnsupportedError as error:
             found.append(f"{describe.where(fused, op)}: {error}")
     return fused, lowered, found
+
+
+def _dense(part: Lowered) -> Lowered:
+    """`part` without the calls that leave out weights of 0."""
+    if not isinstance(part, Choice):
+        return part
+    return Choice(tuple(call for call in part.alternatives if not call.is_sparse))
 
 
 def _lower(program: Program, op: Op, core: Core) -> Lowered:
