@@ -1,11 +1,11 @@
-"""Dataset and Split: what a model is calibrated and judged on."""
+"""Dataset, Split and Training: what a model is calibrated, judged and trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,37 @@ from edgecompress.vocabulary import Metric
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float32]
+Index = npt.NDArray[np.int64]
 
 CALIBRATION_LIMIT = 200
 
 NUMERIC = "fiub"
 """Kinds of dtype that are plain real numbers."""
 
-PAIRS = {"y": "x", "y_calibration": "x_calibration"}
+ALIASES = {"x_test": "x", "y_test": "y"}
+"""What the files that Keras downloads call arrays."""
+PAIRS = {
+    "y": "x",
+    "y_calibration": "x_calibration",
+    "y_train": "x_train",
+    "y_validation": "x_validation",
+}
 NEEDS: dict[str, tuple[str, ...]] = {
     "x": (),
     "x_calibration": (),
+    "x_train": ("x",),
+    "x_validation": ("x_train",),
     "y": ("x",),
     "y_calibration": ("x_calibration", "y"),
+    "y_train": ("x_train", "y"),
+    "y_validation": ("x_validation", "y_train"),
 }
 """The arrays of a user's .npz, and which others each of them needs beside it."""
+APART = (("x", "x_train"), ("x", "x_validation"), ("x_train", "x_validation"))
+"""Arrays that must not be the same rows."""
+
+TEST_EVERY, VALIDATION_EVERY = 5, 10
+"""Of rows that nobody divided: every how many-th is for the test, and for the validation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +66,59 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, picked: npt.NDArray[np.int64]) -> Split:
+    def rows(self, picked: Index) -> Split:
         """The rows with the numbers `picked`."""
         y = None if self.y is None else self.y[picked]
         return Split(self.name, self.x[picked], y, self.source)
+
+
+Batch = tuple[Float, Array | None]
+"""Rows x (N, *input_shape) and their targets, as in `Split`."""
+Augment = Callable[[Float, Array | None, np.random.Generator], Float]
+"""Rows and their targets -> the rows changed at random; a new array of the same shape."""
+
+
+class Batches(Protocol):
+    """Rows to train on, a pass at a time."""
+
+    def __len__(self) -> int:
+        """Rows of one pass."""
+
+    def epoch(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """One pass over the rows in batches of `size` (the last may be smaller), in an order drawn
+        with `rng`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows to train on that are in memory: `x` (N, *input_shape) of any numeric type, `y` as in
+    `Split`."""
+
+    x: Array
+    y: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def epoch(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """As `Batches.epoch`."""
+        order = rng.permutation(len(self.x))
+        for start in range(0, len(order), size):
+            picked = order[start : start + size]
+            y = None if self.y is None else self.y[picked]
+            yield self.x[picked].astype(np.float32, copy=False), y
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Rows to train on, and others that say when to stop; neither shares a row with a test split.
+
+    `augment` changes each batch anew before the model sees it.
+    """
+
+    rows: Batches
+    validation: Split
+    augment: Augment | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +127,7 @@ class Dataset:
 
     `test` is what the budget looks at, and has no rows where nothing can be judged; `extra` is
     reported beside it. `pool_y` are the pool's targets, as in `Split`, where they are known.
+    `training` reads the rows to train on when a stage asks for them; None where there are none.
     """
 
     name: str
@@ -70,6 +137,7 @@ class Dataset:
     extra: tuple[Split, ...] = ()
     labels: tuple[str, ...] = ()
     pool_y: Array | None = None
+    training: Callable[[], Training] | None = None
 
     def calibration(self, n: int = CALIBRATION_LIMIT, *, seed: int = 0) -> Float:
         """`n` rows drawn without replacement (all of them when the pool is smaller), float32."""
@@ -89,7 +157,16 @@ class Dataset:
         drawn = self._drawn(n, seed)
         return self.pool[drawn], None if self.pool_y is None else self.pool_y[drawn]
 
-    def _drawn(self, n: int, seed: int) -> npt.NDArray[np.int64]:
+    def to_train(self, stage: str) -> Training:
+        """The rows to train on; ConfigError naming `stage` where there are none."""
+        if self.training is None:
+            raise ConfigError(
+                f"{stage}: data {self.name} has no rows to train on; give x_train and y_train in an"
+                " .npz, a folder of class folders, or Dataset(training=...)"
+            )
+        return self.training()
+
+    def _drawn(self, n: int, seed: int) -> Index:
         if n <= 0:
             raise ConfigError(f"calibration: {n} samples; use at least 1")
         if n >= len(self.pool):
@@ -97,62 +174,116 @@ class Dataset:
         return np.sort(np.random.default_rng(seed).permutation(len(self.pool))[:n])
 
 
-def load_npz(path: Path, *, seed: int = 0) -> Dataset:
+def load_npz(path: Path, *, seed: int = 0, training: bool = False) -> Dataset:
     """The dataset in an `.npz` of the user's own.
 
-    Arrays: `x` (N, *input_shape), any numeric type, in the float model's input domain; `y`, one
-    target per row of `x`; `x_calibration` (M, *input_shape) where the calibration rows are
-    separate, and `y_calibration` (M, ...) with their targets, which score taylor needs. Without
-    `x_calibration`, a fifth of the rows (at most 200) is drawn with `seed`, kept for calibration
-    with their `y` and left out of the test. `x_calibration` alone, samples without targets, are
-    all for calibration, and nothing is judged.
+    Arrays: `x` (or `x_test`) (N, *input_shape), any numeric type, in the float model's input
+    domain, to judge on; `x_calibration` (M, *input_shape), `x_train` and `x_validation` where these
+    rows are separate; and `y` (or `y_test`), `y_calibration` (which score taylor needs), `y_train`
+    and `y_validation`, one target per row of each. What is not there is taken from other rows,
+    drawn with `seed` and, of classes, from each alike:
+
+    - `x_validation`: a tenth of `x_train`.
+    - `x_calibration`: at most 200 rows to train on. Where there are none, a fifth of `x` (at most
+      200), which is left out of the test. `x_calibration` alone, samples without targets, are all
+      for calibration, and nothing is judged.
+    - `x_train`, where `training` says that it is needed: of `x` a fifth is for the test, a tenth
+      for the validation, and the rest to train on.
 
     Whole numbers (or booleans) of shape (N,) or (N, 1) are classes, and so is one-hot `y` of any
     type: (N, C), C > 1, nothing but 0 and 1 and one 1 in every row. Classes become int64 (N,) and
     the metric is top1. Any other `y` (without one, `x` itself) is the float32 target of the model's
     output, and the metric is mse.
 
-    Raises ConfigError naming the file and the array. Pickled arrays are refused.
+    Raises ConfigError naming the file and the array; test rows that are the training rows are
+    refused, and single rows that stand in both are counted in the test's source. Pickled arrays are
+    refused.
     """
-    arrays = npz.read(path)
-    if "x" not in arrays and "x_calibration" not in arrays:
-        found = ", ".join(sorted(arrays)) or "none"
-        raise ConfigError(
-            f"{path}: no array named x (found: {found}); save np.savez(f, x=x, y=y), or"
-            " x_calibration=x where no targets are known"
-        )
-    for name in sorted(arrays):
-        if name not in NEEDS:
-            raise ConfigError(f"{path}: unknown array {name}; allowed: {', '.join(NEEDS)}")
-        for other in NEEDS[name]:
-            if other not in arrays:
-                raise ConfigError(f"{path}: {name} without {other}; save both, or neither")
-    inputs: dict[str, Array] = {
-        name: _rows(path, name, arrays[name]) for name in PAIRS.values() if name in arrays
-    }
-    targets = {
-        name: _targets(path, name, arrays[name], of=of, rows=len(inputs[of]))
-        for name, of in PAIRS.items()
-        if name in arrays
-    }
-    for pair in (inputs, targets):
-        _check_alike(path, pair)
-    pool = inputs.get("x_calibration")
-    if "x" not in inputs and pool is not None:
-        return Dataset(path.stem, "top1", pool, Split("test", pool[:0], None))
-    x = inputs["x"]
-    y, pool_y = targets.get("y"), targets.get("y_calibration")
-    metric: Metric = "top1" if y is not None and y.dtype == np.int64 else "mse"
+    arrays = _named(path, npz.read(path))
+    parts = _parts(path, arrays)
+    pool = parts.get("x_calibration")
+    if "x" not in parts:
+        assert pool is not None  # one of the two is there
+        return Dataset(path.stem, "top1", pool.x, Split("test", pool.x[:0], None))
+    test, source, held = parts["x"], path.name, f"{path.name}: x_validation"
+    train, validation = parts.get("x_train"), parts.get("x_validation")
+    if train is None and training:
+        rows, stops, judged = divided(path, test, seed)
+        train, validation, test = (_picked(test, part) for part in (rows, stops, judged))
+        source = f"a fifth of {path.name}, drawn with seed {seed}"
+        held = f"a tenth of {path.name}, drawn with seed {seed}"
+    elif train is not None and validation is None:
+        rows, stops = held_out(train, VALIDATION_EVERY, seed)
+        train, validation = _picked(train, rows), _picked(train, stops)
+        held = f"a tenth of the training rows of {path.name}, drawn with seed {seed}"
     if pool is None:
-        if len(x) < 2:
-            raise ConfigError(f"{path}: {len(x)} row in x; at least 2, one of them to calibrate")
-        order = np.random.default_rng(seed).permutation(len(x))
-        held = min(CALIBRATION_LIMIT, max(1, len(x) // 5))
-        rows, kept = np.sort(order[held:]), np.sort(order[:held])
-        pool, x = x[kept], x[rows]
-        if y is not None:
-            pool_y, y = y[kept], y[rows]
-    return Dataset(path.stem, metric, pool, Split("test", x, y, source=path.name), pool_y=pool_y)
+        drawn, left = calibrating(path, len(test), None if train is None else len(train), seed)
+        pool, test = _picked(test if train is None else train, drawn), _picked(test, left)
+    metric: Metric = "top1" if test.y is not None and test.y.dtype == np.int64 else "mse"
+    learn = None
+    if training and train is not None and validation is not None:
+        source += shared(_bytes(test.x), _bytes(train.x))
+        learn = Training(train, Split("validation", _float(validation.x), validation.y, held))
+    return Dataset(
+        path.stem,
+        metric,
+        _float(pool.x),
+        Split("test", _float(test.x), test.y, source),
+        pool_y=pool.y,
+        training=None if learn is None else lambda: learn,
+    )
+
+
+def divided(name: object, rows: Rows, seed: int) -> tuple[Index, Index, Index]:
+    """The numbers of rows to train on (the rest), to validate on (a tenth) and to test (a fifth).
+
+    They depend on `seed`, on how many rows there are and on their classes, of which each has its
+    share. Raises ConfigError naming `name` for fewer than 3 rows.
+    """
+    if len(rows) < 3:
+        raise ConfigError(
+            f"{name}: {len(rows)} rows; at least 3, to train, to validate and to test, or give"
+            " x_train"
+        )
+    rest, test = held_out(rows, TEST_EVERY, seed)
+    every = VALIDATION_EVERY * (TEST_EVERY - 1) // TEST_EVERY
+    train, validation = held_out(_picked(rows, rest), every, seed)
+    return rest[train], rest[validation], test
+
+
+def held_out(rows: Rows, every: int, seed: int) -> tuple[Index, Index]:
+    """The numbers of the other rows and of every `every`-th, drawn with `seed`, of classes from
+    each alike; both sorted, with at least one each where there are two rows."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    if rows.y is not None and rows.y.dtype == np.int64:
+        order = order[np.argsort(rows.y[order], kind="stable")]
+    chosen = np.zeros(len(rows), bool)
+    chosen[order[min(every // 2, len(order) - 1) :: every]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def calibrating(name: object, test: int, train: int | None, seed: int) -> tuple[Index, Index]:
+    """The numbers of rows to calibrate with, drawn with `seed`, and of the `test` rows left.
+
+    They are drawn from the `train` rows; where there are none, from those of the test, a fifth of
+    them at most. Raises ConfigError naming `name` for a single row.
+    """
+    if train is not None:
+        drawn = np.random.default_rng(seed).permutation(train)[:CALIBRATION_LIMIT]
+        return np.sort(drawn), np.arange(test)
+    if test < 2:
+        raise ConfigError(f"{name}: {test} row to judge on; at least 2, one of them to calibrate")
+    order = np.random.default_rng(seed).permutation(test)
+    count = min(CALIBRATION_LIMIT, max(1, test // 5))
+    return np.sort(order[:count]), np.sort(order[count:])
+
+
+def shared(test: Iterable[bytes], train: Iterable[bytes]) -> str:
+    """What a test's source says of rows (their bytes, or a digest of them) that are to train on as
+    well; nothing where none is."""
+    known = set(map(hash, train))
+    count = sum(hash(row) in known for row in test)
+    return f"; {count} of its rows are among the training rows too" if count else ""
 
 
 def check_shape(data: Dataset, shape: tuple[int, ...], *, model: str) -> None:
@@ -165,17 +296,76 @@ def check_shape(data: Dataset, shape: tuple[int, ...], *, model: str) -> None:
             )
 
 
-def _rows(path: Path, name: str, array: Array) -> Float:
-    """The inputs in array `name`, float32 and finite."""
+def _named(path: Path, found: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of a file by the names of NEEDS, each with those that it needs."""
+    if not found.keys() & {"x", "x_test", "x_calibration"}:
+        names = ", ".join(sorted(found)) or "none"
+        raise ConfigError(
+            f"{path}: no array named x (found: {names}); save np.savez(f, x=x, y=y), or"
+            " x_calibration=x where no targets are known"
+        )
+    arrays: dict[str, Array] = {}
+    for name in sorted(found):
+        known = ALIASES.get(name, name)
+        if known not in NEEDS:
+            raise ConfigError(
+                f"{path}: unknown array {name}; allowed: {', '.join((*NEEDS, *ALIASES))}"
+            )
+        if known in arrays:
+            raise ConfigError(f"{path}: {known} and {name} are the same; save one of them")
+        arrays[known] = found[name]
+    for name in arrays:
+        needed = list(NEEDS[name])
+        if name in ("x_train", "x_validation") and "y" in arrays:
+            needed.append(name.replace("x", "y", 1))
+        for other in needed:
+            if other not in arrays:
+                raise ConfigError(f"{path}: {name} without {other}; save both, or neither")
+    return arrays
+
+
+def _parts(path: Path, arrays: Mapping[str, Array]) -> dict[str, Rows]:
+    """Inputs with their targets, by the name of the inputs, all of one type and shape."""
+    inputs = {name: _inputs(path, name, arrays[name]) for name in PAIRS.values() if name in arrays}
+    targets = {
+        name: targets_of(path, name, arrays[name], of=of, rows=len(inputs[of]))
+        for name, of in PAIRS.items()
+        if name in arrays
+    }
+    for group in (inputs, targets):
+        _check_alike(path, group, kinds=group is targets)
+    for one, other in APART:
+        if one in inputs and other in inputs and np.array_equal(inputs[one], inputs[other]):
+            raise ConfigError(
+                f"{path}: {one} and {other} are the same rows; leave {other} out, and some rows of"
+                f" {one} are held out for it"
+            )
+    return {of: Rows(inputs[of], targets.get(name)) for name, of in PAIRS.items() if of in inputs}
+
+
+def _picked(rows: Rows, picked: Index) -> Rows:
+    return Rows(rows.x[picked], None if rows.y is None else rows.y[picked])
+
+
+def _float(x: Array) -> Float:
+    return x.astype(np.float32, copy=False)
+
+
+def _bytes(x: Array) -> Iterator[bytes]:
+    return (_float(row).tobytes() for row in x)
+
+
+def _inputs(path: Path, name: str, array: Array) -> Array:
+    """The inputs in array `name`, float32 and finite, or whole numbers as they are."""
     if array.dtype.kind not in NUMERIC or array.ndim < 2 or not array.size:
         raise ConfigError(
             f"{path}: {name} is {array.dtype} {array.shape};"
             " numbers of shape (samples, *input_shape) are needed"
         )
-    return _finite(path, name, array)
+    return _finite(path, name, array) if array.dtype.kind == "f" else array
 
 
-def _targets(path: Path, name: str, y: Array, *, of: str, rows: int) -> Array:
+def targets_of(path: Path, name: str, y: Array, *, of: str, rows: int) -> Array:
     """The targets in array `name`: int64 (N,) where they are classes, else float32 and finite."""
     if y.dtype.kind not in NUMERIC or not y.ndim or (len(y) and not y.size):
         raise ConfigError(
@@ -201,16 +391,16 @@ def _finite(path: Path, name: str, array: Array) -> Float:
     return values
 
 
-def _check_alike(path: Path, pair: Mapping[str, Array]) -> None:
-    """ConfigError unless the rows of an array and of its calibration twin have one type and
-    shape."""
-    if len(pair) < 2:
-        return
-    (name, test), (twin, pool) = pair.items()
-    if test.dtype != pool.dtype:
-        kinds = ["classes" if a.dtype == np.int64 else "float targets" for a in (test, pool)]
-        raise ConfigError(f"{path}: {name} holds {kinds[0]} but {twin} {kinds[1]}; save both alike")
-    if test.shape[1:] != pool.shape[1:]:
-        raise ConfigError(
-            f"{path}: {twin} rows are {pool.shape[1:]} but {name} rows are {test.shape[1:]}"
-        )
+def _check_alike(path: Path, group: Mapping[str, Array], *, kinds: bool) -> None:
+    """ConfigError unless the rows of all arrays have one shape and, of targets (`kinds`), one
+    type."""
+    names = list(group)
+    for name, twin in zip(names, names[1:], strict=False):
+        one, other = group[name], group[twin]
+        if kinds and one.dtype != other.dtype:
+            a, b = ("classes" if y.dtype == np.int64 else "float targets" for y in (one, other))
+            raise ConfigError(f"{path}: {name} holds {a} but {twin} {b}; save both alike")
+        if one.shape[1:] != other.shape[1:]:
+            raise ConfigError(
+                f"{path}: {twin} rows are {other.shape[1:]} but {name} rows are {one.shape[1:]}"
+            )

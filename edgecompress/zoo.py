@@ -15,16 +15,12 @@ import importlib
 import os
 import re
 import sys
-import tarfile
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -36,6 +32,7 @@ from edgecompress.artifact import Artifact
 from edgecompress.data import NUMERIC, Dataset
 from edgecompress.errors import ConfigError, EdgeCompressError, ToolError
 from edgecompress.progress import Progress, silent
+from edgecompress.usercode import explain, line_of, one_line
 from edgecompress.vocabulary import METRICS
 
 MODEL_FILE = "model.py"
@@ -44,15 +41,6 @@ _TIMEOUT_S = 30
 _CHUNK = 1 << 16
 _DOWNLOADS_AT_ONCE = 8
 _LOOPBACK = ("127.0.0.1", "localhost")
-
-_DAMAGED = (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-"""What the readers of archives raise on truncated or damaged ones."""
-
-# What the code of a model.py may raise; each becomes one line that names the file.
-_MODEL_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
-    NameError, OSError, RuntimeError, SyntaxError, TypeError, ValueError, *_DAMAGED,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ def describe(name: str) -> str:
     try:
         text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     except (SyntaxError, ValueError) as error:
-        raise ConfigError(f"{file}:{_line(error, file)} {_explain(error, file)}") from error
+        raise ConfigError(f"{file}:{line_of(error, file)} {explain(error, file)}") from error
     return text.partition("\n")[0] if text else ""
 
 
@@ -132,7 +120,7 @@ def dataset(name: str) -> Dataset:
     where = f"{home / MODEL_FILE}: dataset()"
     if not isinstance(data, Dataset):
         raise ConfigError(f"{where} gave {type(data).__name__}; give an edgecompress Dataset")
-    with _one_line(home / MODEL_FILE):
+    with one_line(home / MODEL_FILE):
         _check(where, data)
     return data
 
@@ -186,7 +174,7 @@ def pull(name: str, *, progress: Progress = silent) -> tuple[Path, ...]:
         raise ConfigError(f"{home / MODEL_FILE}: REMOTE is {type(remotes).__name__}; give a tuple")
     if not remotes:
         raise ConfigError(f"{name}: nothing to pull; {home / MODEL_FILE} has no REMOTE")
-    with _one_line(home / MODEL_FILE):
+    with one_line(home / MODEL_FILE):
         for remote in remotes:
             _check_remote(home / MODEL_FILE, remote)
     done, lock = 0, threading.Lock()
@@ -239,7 +227,7 @@ def _module(name: str) -> tuple[Path, ModuleType]:
     parent.__path__ = [str(home)]
     sys.modules[package] = parent
     try:
-        with _one_line(home / MODEL_FILE):
+        with one_line(home / MODEL_FILE):
             return home, importlib.import_module(f"{package}.model")
     except EdgeCompressError:
         for module in [m for m in sys.modules if m == package or m.startswith(f"{package}.")]:
@@ -256,41 +244,10 @@ def _call(home: Path, module: ModuleType, function: str) -> Callable[..., Any]:
         )
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        with _one_line(home / MODEL_FILE):
+        with one_line(home / MODEL_FILE):
             return found(*args, **kwargs)
 
     return guarded
-
-
-@contextmanager
-def _one_line(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except _MODEL_ERRORS as error:
-        raise ConfigError(f"{file}:{_line(error, file)} {_explain(error, file)}") from error
-
-
-def _line(error: BaseException, file: Path) -> str:
-    """The innermost line of `file` that the error went through, as "12:", or nothing."""
-    if isinstance(error, SyntaxError) and error.filename == str(file):
-        return f"{error.lineno}:"
-    lines = []
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file):
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return f"{lines[-1]}:" if lines else ""
-
-
-def _explain(error: BaseException, file: Path) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        if (file.parent / f"{error.name}.py").exists():
-            return f"{text}; import the file beside it with `from . import {error.name}`"
-    if isinstance(error, _DAMAGED):
-        text += "; a file that it reads is damaged, copy or pull it again"
-    return f"{type(error).__name__}: {text}"
 
 
 def _check(where: str, data: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,3 +29,11 @@ class Clips:
     def rows(self, chosen: npt.NDArray[np.bool_]) -> Clips:
         """The chosen rows."""
         return Clips(self.x[chosen], self.y[chosen], self.speaker[chosen])
+
+
+def joined(parts: Sequence[Clips]) -> Clips:
+    """The clips of all `parts`, one after the other."""
+    x, y, speaker = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "speaker")
+    )
+    return Clips(x, y, speaker)

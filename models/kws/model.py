@@ -11,16 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress import zoo
-from edgecompress.data import Dataset, Split
+from edgecompress.data import Array, Dataset, Float, Rows, Split, Training
 from edgecompress.progress import Progress, silent
 
 from . import real, synth
-from .clips import LABELS, Clips
+from .augment import augment
+from .clips import LABELS, SILENCE, Clips, joined
 
 WEIGHTS, EVALUATION = "kws.keras", "eval.npz"
 
 TRAINING_PER_CLASS, TRAINING_COPIES = 600, 2
 TEST_PER_CLASS, CALIBRATION_PER_CLASS = 40, 17
+SYNTHETIC_COPIES = 4
+"""How often a recipe that trains sees each synthesised clip for each real one."""
+VALIDATION_SHARE = 0.1
+"""Of the speakers heard, for the validation that says when to stop."""
 
 
 def model(folder: Path) -> Path:
@@ -43,7 +48,27 @@ def dataset(folder: Path) -> Dataset:
         extra=tuple(_real_splits()),
         labels=LABELS,
         pool_y=pool_labels,
+        training=lambda: _training(Clips(pool, pool_labels, np.full(len(pool), ""))),
     )
+
+
+def _training(synthetic: Clips) -> Training:
+    """Real clips where EC_DATA_DIR has them, with `synthetic` ones SYNTHETIC_COPIES times; without
+    them these alone. Some speakers are held out for the validation."""
+    file = zoo.data_file(real.CLIPS)
+    if file is None:
+        heard, held = real.apart(synthetic, share=2 * VALIDATION_SHARE)
+        source = "synthesised clips of the calibration pool, held out"
+    else:
+        heard, held = real.apart(real.split_by_speaker(file)[0], share=VALIDATION_SHARE)
+        source = "Speech Commands, further speakers held out"
+        heard = joined([heard, *[synthetic] * SYNTHETIC_COPIES])
+    noise = heard.x[heard.y == SILENCE]
+
+    def changed(x: Float, y: Array | None, rng: np.random.Generator) -> Float:
+        return augment(x, noise, rng)
+
+    return Training(Rows(heard.x, heard.y), Split("stop", held.x, held.y, source), changed)
 
 
 def train(folder: Path, *, seed: int = 0, progress: Progress = silent) -> None:

@@ -35,14 +35,17 @@ def split_by_speaker(file: Path) -> tuple[Clips, Clips]:
     """
     with np.load(file, allow_pickle=False) as data:
         clips = Clips(data["x"], data["y"].astype(np.int64), data["speaker"])
+    return apart(clips, share=_VALIDATION_SHARE)
+
+
+def apart(clips: Clips, *, share: float) -> tuple[Clips, Clips]:
+    """`clips` without, and of, a `share` of the speakers; clips without one go on their own."""
     rng = np.random.default_rng(_SPLIT_SEED)
     nobody = clips.speaker == ""
     names = np.unique(clips.speaker[~nobody])
-    held = rng.permutation(names)[: round(_VALIDATION_SHARE * len(names))]
-    validation = np.isin(clips.speaker, held) | (
-        nobody & (rng.random(len(clips)) < _VALIDATION_SHARE)
-    )
-    return clips.rows(~validation), clips.rows(validation)
+    held = rng.permutation(names)[: round(share * len(names))]
+    chosen = np.isin(clips.speaker, held) | (nobody & (rng.random(len(clips)) < share))
+    return clips.rows(~chosen), clips.rows(chosen)
 
 
 def unseen_speakers(file: Path) -> Clips:

@@ -13,18 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress import npz, zoo
-from edgecompress.data import Dataset, Float, Split
+from edgecompress.data import Array, Dataset, Float, Rows, Split, Training
 
 NAME = "mlperf_ic"
 LABELS = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 CALIBRATION_ROWS = 500
+SHIFT = 4
 
-_MODEL, _TEST_ROWS, _TRAINING_ROWS = GIVEN = (
+_MODEL, _TEST_ROWS, _CALIBRATION_ROWS = GIVEN = (
     "models/ic_resnet.keras",
     "cifar10/cifar10_test_2000.npz",
     "cifar10/cifar10_calib_train500.npz",
 )
 """What EC_DATA_DIR may hold."""
+_TRAINING_ROWS = "cifar10/cifar10_train_2000.npz"
+"""And this, for what trains."""
 
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _ROW_BYTES = 1 + 3 * 32 * 32
@@ -53,17 +56,18 @@ def model(folder: Path) -> Path:
 def dataset(folder: Path) -> Dataset:
     """Test images, float 0..255 as the model takes them, calibrated on training images.
 
-    2,000 of the test images from EC_DATA_DIR, all 10,000 from the pulled archive.
+    From EC_DATA_DIR 2,000 of the test images, and 2,000 to train on; from the pulled archive all
+    10,000, and 9,500 to train on. The calibration images also say when training stops.
     """
-    test = zoo.data_file(_TEST_ROWS)
-    training = zoo.data_file(_TRAINING_ROWS)
-    if test is not None and training is not None:
-        (x, y), (pool, pool_labels) = _arrays(test), _arrays(training)
-        name = "cifar10_test_2000"
+    test, calibration = zoo.data_file(_TEST_ROWS), zoo.data_file(_CALIBRATION_ROWS)
+    if test is not None and calibration is not None:
+        (x, y), (pool, pool_labels) = _arrays(test), _arrays(calibration)
+        heard, name = zoo.data_file(_TRAINING_ROWS), "cifar10_test_2000"
     else:
-        (pool, pool_labels), (x, y) = _unpack(zoo.pulled(NAME, _ARCHIVE, instead=GIVEN))
+        heard, name = zoo.pulled(NAME, _ARCHIVE, instead=GIVEN), "cifar10_test"
+        (pool, pool_labels), (x, y) = _unpack(heard)
         pool, pool_labels = pool[:CALIBRATION_ROWS], pool_labels[:CALIBRATION_ROWS]
-        name = "cifar10_test"
+    stop = Split("stop", pool, pool_labels, "CIFAR-10 training images held out")
     return Dataset(
         name=NAME,
         metric="top1",
@@ -71,7 +75,32 @@ def dataset(folder: Path) -> Dataset:
         test=Split(name, x, y, "CIFAR-10 test images"),
         labels=LABELS,
         pool_y=pool_labels,
+        training=None if heard is None else lambda: Training(_heard(heard), stop, _changed),
     )
+
+
+def _heard(file: Path) -> Rows:
+    """The images to train on: all of an .npz, those of the archive that do not calibrate."""
+    if file.suffix == ".npz":
+        return Rows(*_arrays(file))
+    (x, y), _ = _unpack(file)
+    return Rows(x[CALIBRATION_ROWS:], y[CALIBRATION_ROWS:])
+
+
+def _changed(x: Float, y: Array | None, rng: np.random.Generator) -> Float:
+    """Half of the images mirrored, each moved by up to SHIFT pixels over zeros."""
+    side = x.shape[1]
+    wide = np.pad(x, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
+    rows, columns = (rng.integers(0, 2 * SHIFT, len(x), endpoint=True) for _ in range(2))
+    moved = np.stack(
+        [
+            image[row : row + side, column : column + side]
+            for image, row, column in zip(wide, rows, columns, strict=True)
+        ]
+    )
+    mirrored = rng.random(len(x)) < 0.5
+    moved[mirrored] = moved[mirrored, :, ::-1]
+    return np.asarray(moved)
 
 
 def _arrays(file: Path) -> tuple[Float, npt.NDArray[np.int64]]:

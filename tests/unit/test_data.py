@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecompress.data import Dataset, Split, check_shape, load_npz
+from edgecompress.data import Dataset, Rows, Split, check_shape, divided, held_out, load_npz
 from edgecompress.errors import ConfigError
 from tests.damaged_npz import DAMAGED, GOOD, header, zipped
 
@@ -65,7 +65,7 @@ def test_a_large_file_gives_at_most_200_rows_to_calibration(tmp_path: Path) -> N
         ({"x": np.array([["a"]])}, "x is <U1 .*; numbers of shape .* are needed"),
         ({"x": np.zeros((0, 3))}, r"x is float64 \(0, 3\); numbers of .*"),
         ({"x": np.full((3, 3), np.nan)}, "x holds NaN or infinite values; clean the data"),
-        ({"x": rows(1)}, "1 row in x; at least 2, one of them to calibrate"),
+        ({"x": rows(1)}, "1 row to judge on; at least 2, one of them to calibrate"),
         ({"x": rows(3), "x_calibration": np.zeros((2, 4))}, r"x_calibration rows are \(4,\) but.*"),
         ({"x": np.full((3, 3), 1e300)}, "x holds NaN or infinite values; clean the data"),
         ({"x": np.array([{}, {}], dtype=object)}, r"not a readable .npz \(x.npy holds Python ob.*"),
@@ -92,6 +92,26 @@ def test_a_large_file_gives_at_most_200_rows_to_calibration(tmp_path: Path) -> N
         (
             {"x": rows(2), "y": rows(2), "x_calibration": rows(2), "y_calibration": rows(2)[:, :2]},
             r"y_calibration rows are \(2,\) but y rows are \(3,\)",
+        ),
+        ({"x_train": rows(2)}, r"no array named x \(found: x_train\); save .*"),
+        ({"x_calibration": rows(2), "x_train": rows(2)}, "x_train without x; save both, .*"),
+        ({"x": rows(2), "x_test": rows(2)}, "x and x_test are the same; save one of them"),
+        ({"x": rows(2), "x_validation": rows(2)}, "x_validation without x_train; save both, .*"),
+        (
+            {"x": rows(2), "y": [0, 1], "x_train": rows(2) + 1},
+            "x_train without y_train; save both, or neither",
+        ),
+        (
+            {"x": rows(2), "y": [0, 1], "x_train": rows(2) + 1, "y_train": [0.5, 1.0]},
+            "y holds classes but y_train float targets; save both alike",
+        ),
+        (
+            {"x": rows(4), "x_train": rows(4).astype(np.int8)},
+            "x and x_train are the same rows; leave x_train out, and some rows of x are held out.*",
+        ),
+        (
+            {"x": rows(2), "x_train": rows(4), "x_validation": rows(4)},
+            "x_train and x_validation are the same rows; leave x_validation out, .*",
         ),
     ],
 )
@@ -235,3 +255,126 @@ def test_calibration_rows_keep_their_targets(tmp_path: Path) -> None:
     bare = Dataset("d", "top1", rows(4), Split("test", rows(2), None))
     with pytest.raises(ConfigError, match="^data d: the calibration rows have no y; add their"):
         bare.labelled(2)
+
+
+def ids(x: np.ndarray) -> set[float]:
+    """Which of `rows` there are."""
+    return set((x[:, 0] / 3).tolist())
+
+
+def learnt(data: Dataset, size: int = 7, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """One epoch of the rows to train on, with their targets."""
+    epoch = list(data.to_train("test").rows.epoch(size, np.random.default_rng(seed)))
+    assert [len(x) for x, _ in epoch][:-1] == [size] * (len(epoch) - 1)
+    assert all(x.dtype == np.float32 for x, _ in epoch)
+    return np.concatenate([x for x, _ in epoch]), np.concatenate([y for _, y in epoch])
+
+
+@pytest.mark.parametrize("spelt", ["x", "x_test"])
+def test_rows_to_train_on_leave_the_test_whole(tmp_path: Path, spelt: str) -> None:
+    """And the names of the files that Keras downloads will do."""
+    arrays = {
+        spelt: rows(20) + 900,
+        spelt.replace("x", "y"): np.arange(20) % 4,
+        "x_train": rows(100).astype(np.uint16),
+        "y_train": np.arange(100, dtype=np.uint8) % 4,
+    }
+    data = load_npz(saved(tmp_path, **arrays), seed=2, training=True)
+    assert (len(data.test), data.test.source) == (20, "my.npz")
+    training = data.to_train("test")
+    x, y = learnt(data)
+    assert (len(training.rows), len(training.validation)) == (90, 10)
+    assert not ids(x) & ids(training.validation.x)
+    assert (x[:, 0] / 3 % 4 == y).all()
+    assert training.validation.y is not None
+    assert np.bincount(training.validation.y).tolist() == [2, 3, 2, 3]
+    assert training.validation.source == "a tenth of the training rows of my.npz, drawn with seed 2"
+    assert ids(data.pool) == ids(x)
+    assert (data.test.x == load_npz(tmp_path / "my.npz").test.x).all()
+
+
+def test_rows_to_train_on_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = saved(tmp_path, x=rows(9), x_train=rows(30) + 1, x_validation=rows(4) + 2)
+    training = load_npz(path, training=True).to_train("test")
+    assert (len(training.rows), len(training.validation)) == (30, 4)
+    assert training.validation.source == "my.npz: x_validation"
+    with pytest.raises(ConfigError, match="^finetune: data my has no rows to train on; give x_tr"):
+        load_npz(path).to_train("finetune")
+
+
+def test_undivided_rows_are_divided(tmp_path: Path) -> None:
+    y = np.repeat(np.arange(4), [50, 30, 15, 5])
+    data = load_npz(saved(tmp_path, x=rows(100), y=y), seed=4, training=True)
+    training = data.to_train("test")
+    x, targets = learnt(data)
+    assert (len(data.test), len(training.validation), len(x)) == (20, 10, 70)
+    parts = [ids(part) for part in (data.test.x, training.validation.x, x)]
+    assert len(set.union(*parts)) == 100
+    assert ids(data.pool) <= parts[2]
+    assert np.bincount(data.test.y).tolist() == [10, 6, 3, 1]  # type: ignore[arg-type]
+    assert (y[(x[:, 0] / 3).astype(int)] == targets).all()
+    assert data.test.source == "a fifth of my.npz, drawn with seed 4"
+    assert training.validation.source == "a tenth of my.npz, drawn with seed 4"
+    other = load_npz(tmp_path / "my.npz", seed=5, training=True)
+    assert ids(other.test.x) != parts[0]
+
+
+def test_given_calibration_rows_are_taken_where_rows_are_divided(tmp_path: Path) -> None:
+    data = load_npz(saved(tmp_path, x=rows(50), x_calibration=rows(3) + 1), training=True)
+    assert (data.pool == rows(3) + 1).all()
+    assert len(data.test) == 10
+
+
+def test_too_few_rows_to_divide_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, x=rows(2), y=[0, 1])
+    with pytest.raises(ConfigError, match=f"^{path}: 2 rows; at least 3, to train, to validate"):
+        load_npz(path, training=True)
+
+
+def test_test_rows_that_are_learnt_are_counted(tmp_path: Path) -> None:
+    x = rows(30)
+    x[[3, 11]] = x[20]
+    path = saved(tmp_path, x=x[:15], x_train=x[15:].astype(np.float64))
+    data = load_npz(path, training=True)
+    kept = ids(learnt_inputs(data))
+    assert 20.0 in kept
+    assert data.test.source == "my.npz; 2 of its rows are among the training rows too"
+
+
+def learnt_inputs(data: Dataset) -> np.ndarray:
+    epoch = data.to_train("test").rows.epoch(100, np.random.default_rng(0))
+    return np.concatenate([x for x, _ in epoch])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(3, 200), st.integers(1, 9), st.integers(0, 99))
+def test_a_division_is_one(n: int, classes: int, seed: int) -> None:
+    """Each row is in one part, no part is empty, and each class has its share of each."""
+    y = np.random.default_rng(n).integers(0, classes, n)
+    found = divided("d", Rows(rows(n), y), seed)
+    assert sorted(np.concatenate(found)) == list(range(n))
+    train, validation, test = map(len, found)
+    assert min(train, validation, test) >= 1
+    assert abs(test - n / 5) <= 1 and abs(validation - n / 10) <= 1
+    shares = np.bincount(y[found[2]], minlength=classes) - np.bincount(y, minlength=classes) / 5
+    assert np.abs(shares).max() < 1 + 1e-9
+    again = divided("d", Rows(rows(n) * 2, y), seed)
+    assert all((a == b).all() for a, b in zip(found, again, strict=True))
+
+
+def test_values_are_held_out_at_random() -> None:
+    rest, held = held_out(Rows(rows(100)), 10, 0)
+    assert (len(rest), len(held)) == (90, 10)
+    assert len(set(held % 10)) > 2
+
+
+def test_an_epoch_gives_every_row_once_in_an_order_of_its_own() -> None:
+    data = Rows(rows(20).astype(np.int16), np.arange(20))
+    orders = []
+    for seed in (0, 0, 1):
+        epoch = list(data.epoch(8, np.random.default_rng(seed)))
+        assert [len(x) for x, _ in epoch] == [8, 8, 4]
+        assert all(x.dtype == np.float32 and (x[:, 0] / 3 == y).all() for x, y in epoch)
+        orders.append(np.concatenate([y for _, y in epoch if y is not None]).tolist())
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[2]) == list(range(20))

@@ -292,3 +292,27 @@ def test_real_splits_are_extra(data_dir: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_clips_give_rows() -> None:
     clips = Clips(some(3), np.arange(3), np.array(["a", "b", "c"]))
     assert clips.rows(np.array([True, False, True])).speaker.tolist() == ["a", "c"]
+
+
+def test_real_speech_is_there_to_train_on(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EC_DATA_DIR", str(data_dir))
+    assert trainable(zoo.dataset("kws")) > 2500
+
+
+def test_without_real_speech_the_pool_is_there_to_train_on(committed: Dataset) -> None:
+    assert trainable(committed) > 150
+
+
+def trainable(data: Dataset) -> int:
+    """How many rows there are to train on, none of which is judged, nor says when to stop."""
+    training = data.to_train("finetune")
+    heard = np.concatenate([x for x, _ in training.rows.epoch(512, np.random.default_rng(0))])
+    assert len(heard) == len(training.rows)
+    judged = {row.tobytes() for split in (data.test, *data.extra) for row in split.x}
+    stop = {row.tobytes() for row in training.validation.x}
+    assert len(stop) > 30 and not stop & {row.tobytes() for row in heard}
+    assert not judged & (stop | {row.tobytes() for row in heard})
+    assert training.augment is not None
+    changed = training.augment(heard[:8], None, np.random.default_rng(1))
+    assert changed.shape == heard[:8].shape and not np.array_equal(changed, heard[:8])
+    return len(heard)
