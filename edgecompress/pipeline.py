@@ -9,34 +9,36 @@ from __future__ import annotations
 import contextlib
 import math
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgecompress import checkout, cost, proof, runtimes, zoo
+from edgecompress import checkout, cost, proof, runtimes, stages
 from edgecompress.artifact import Artifact, Step
-from edgecompress.backends import aot, cgen, tflm
+from edgecompress.backends import aot, tflm
+from edgecompress.backends.aot.density import Row, dense_against_sparse, gzip_bytes
 from edgecompress.budget import Budget, judge
-from edgecompress.data import Dataset, Float, Split, check_shape, load_npz
-from edgecompress.datafree.distil import BATCH, distilled
-from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
+from edgecompress.data import Dataset, Float
+from edgecompress.errors import UnsupportedError
 from edgecompress.evaluation import confusion, predict, score
 from edgecompress.files import write_text
-from edgecompress.progress import Progress, silent
-from edgecompress.prune import prune_structured
+from edgecompress.planning import Plan, plan
+from edgecompress.progress import Progress, silent, step
 from edgecompress.quantization import LayerError, quantize, sqnr
-from edgecompress.recipe import Quantize, Recipe, named
+from edgecompress.recipe import Recipe
 from edgecompress.report import AccuracyRow, Change, MemoryMap, OperatorRow, Report, Size
 from edgecompress.report.memory_map import from_plan
+from edgecompress.stages import Work
 from edgecompress.tflite import Program, read, write
 from edgecompress.tflite.account import accounts
 from edgecompress.tflite.passes import lossless
-from edgecompress.vocabulary import Metric, Optimize
+from edgecompress.training import promises
+from edgecompress.training.checkpoint import Checkpoints
+from edgecompress.vocabulary import Optimize
 
 TOOLS = (
     "edgecompress",
@@ -49,45 +51,11 @@ TOOLS = (
 )
 
 
+MANY_ZEROS = 0.3
+"""The share of zeros in a layer from which a report compares dense and sparse kernels."""
+
 Scores = list[float] | None
 """The metric of each split, None where it was not measured."""
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What a run needs, read and checked."""
-
-    artifact: Artifact
-    data: Dataset | None
-    recipe: Recipe
-    budget: Budget
-    optimize: Optimize = "balanced"
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.artifact.name
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """What there is to judge: the test split, which the budget looks at, and further ones."""
-        if self.data is None:
-            return ()
-        return tuple(split for split in (self.data.test, *self.data.extra) if len(split))
-
-    @cached_property
-    def samples(self) -> Float | None:
-        """The rows of all splits, one after the other; None without data."""
-        return np.concatenate([split.x for split in self.splits]) if self.splits else None
-
-    @cached_property
-    def calibration(self) -> Float | None:
-        """The calibration rows that the recipe asks for; None without data."""
-        if self.data is None:
-            return None
-        return self.data.calibration(
-            self.recipe.quantize.calibration_samples, seed=self.recipe.seed
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,92 +79,55 @@ class Result:
 def compress(
     model: str | Path,
     *,
-    data: Dataset | Path | None = None,
+    data: Dataset | Path | str | None = None,
     recipe: Recipe | Path | str | None = None,
     budget: Budget | Path | None = None,
     seed: int | None = None,
+    checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Result:
     """Run the recipe of a zoo model, or of a model file with `data`; see `plan` and `run`."""
     ready = plan(model, data=data, recipe=recipe, budget=budget, seed=seed, progress=progress)
-    return run(ready, progress=progress)
+    return run(ready, checkpoints=checkpoints, progress=progress)
 
 
-def plan(
-    model: str | Path,
+def run(
+    plan: Plan,
     *,
-    data: Dataset | Path | None = None,
-    metric: Metric | None = None,
-    recipe: Recipe | Path | str | None = None,
-    budget: Budget | Path | None = None,
-    changes: Mapping[str, Mapping[str, Any]] | None = None,
-    seed: int | None = None,
-    name: str | None = None,
-    optimize: Optimize = "balanced",
+    checkpoints: Path | None = None,
+    restart: bool = False,
+    finish: bool = False,
     progress: Progress = silent,
-) -> Plan:
-    """Read and check the model, its data, recipe and budget.
+) -> Result:
+    """Do what the plan says and measure it; nothing is written but `checkpoints`.
 
-    `model` is a name of the zoo, whose data set, recipe.toml and budget.toml are the defaults, or
-    a model file, which needs `data` (a Dataset or an .npz, see `load_npz`) unless the recipe
-    calibrates without samples. `recipe` is a Recipe, a file or the name of one that comes with
-    edgecompress (`data-free`). `changes` are options on top of the recipe, by section and key;
-    `name` takes the place of the model's own, and must make a C identifier; `optimize` is what the
-    ahead-of-time C is for (`aot.schedule`). Raises the errors of each part.
+    That folder keeps what training has reached: the same plan goes on from there after an interrupt
+    or a crash. `restart` begins anew; `finish` takes the best weights of a training that was
+    interrupted and goes on with what comes after it. The runtimes work in processes of their own
+    while TensorFlow converts and evaluates.
     """
-    home = zoo.folder(str(model)) if str(model) in zoo.names() else None
-    chosen = _read(Recipe, recipe, home).merged(changes or {}, seed=seed)
-    limits = _read(Budget, budget, home)
-    if home is None and not Path(model).exists():
-        zoo_names = ", ".join(zoo.names())
-        raise ConfigError(f"{model}: no such model file, nor a model of the zoo ({zoo_names})")
-    dataset = _dataset(model, data, recipe=chosen, metric=metric, zoo_model=home is not None)
-    if chosen.prune.active and chosen.prune.score == "taylor":
-        _labelled(dataset, chosen)  # are there any?
-    with _stage(progress, "load model"):
-        artifact = zoo.load(model)
-    artifact = artifact if name is None else replace(artifact, name=name)
-    cgen.identifier(artifact.name)
-    shape = _input_shape(artifact)
-    if dataset is not None:
-        check_shape(dataset, shape, model=artifact.name)
-    if artifact.keras is None and chosen.prune.active:
-        raise StageOrderError(
-            f"prune: {artifact.name} is a .tflite, which cannot be pruned; start from the Keras"
-            " model, or leave the pruning target out"
-        )
-    if artifact.tflite is not None and chosen.quantize != Quantize():
-        raise StageOrderError(
-            f"quantize: {artifact.name} is a .tflite, which is quantised already; start from the"
-            " Keras model, or leave the quantize options out"
-        )
-    return Plan(artifact, dataset, chosen, limits, optimize)
-
-
-def changed(plan: Plan, changes: Mapping[str, Mapping[str, Any]]) -> Plan:
-    """The same plan under another recipe: `changes[section][key]`, as in `plan`."""
-    return replace(plan, recipe=plan.recipe.merged(changes, seed=None))
-
-
-def run(plan: Plan, *, progress: Progress = silent) -> Result:
-    """Do what the plan says and measure it; nothing is written.
-
-    The runtimes work in processes of their own while TensorFlow converts and evaluates.
-    """
+    if checkpoints is not None and restart:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    kept = None if checkpoints is None else Checkpoints(checkpoints, finish=finish)
     try:
-        return _run(plan, progress)
+        return _run(plan, kept, progress)
     except BaseException:
         runtimes.cancel_all()
         raise
 
 
-def _run(plan: Plan, progress: Progress) -> Result:
+def _run(plan: Plan, checkpoints: Checkpoints | None, progress: Progress) -> Result:
     given = plan.artifact
     floats = _floats(plan, given, "float accuracy", progress)
     baseline = _baseline(plan, progress)
-    pruned = _pruned(plan, progress)
+    work = Work(given, plan.data, plan.recipe, plan.calibration, checkpoints, progress)
+    pruned = stages.pruned(work)
     pruned_floats = None if pruned is given else _floats(plan, pruned, "pruned accuracy", progress)
-    quantized = _quantized(plan, pruned, progress)
+    trained = stages.trained(pruned, work)
+    trained_floats = (
+        None if trained is pruned else _floats(plan, trained, "trained accuracy", progress)
+    )
+    quantized = _proven(_quantized(plan, trained, progress))
     artifact = _slimmed(quantized)
     flatbuffer = artifact.need_tflite("evaluate")
     program = read(flatbuffer)
@@ -215,12 +146,13 @@ def _run(plan: Plan, progress: Progress) -> Result:
             kernels=options.kernels,
         )
     errors = _errors(plan, quantized, progress)
-    with _stage(progress, "accuracy"):
+    with step(progress, "accuracy"):
         outputs = judged.result()
-    with _stage(progress, "TFLM bits"):
+    with step(progress, "TFLM bits"):
         found = None if device is None else device.finish(outputs)
     arena = None if found is None else found.arena
     planned, aot_unsupported = _planned(program, plan.optimize)
+    density = () if planned is None else _density(program, plan.optimize)
     head = checkout.head()
     report = Report(
         name=artifact.name,
@@ -229,13 +161,17 @@ def _run(plan: Plan, progress: Progress) -> Result:
         commit=None if head is None else head.commit,
         steps=artifact.steps,
         size=_size(given, artifact, program, baseline, arena, planned),
-        accuracy=_accuracy(plan, floats, pruned_floats, outputs.values, found),
+        accuracy=_accuracy(
+            plan, floats, pruned_floats, outputs.values, found, trained=trained_floats
+        ),
         proof=None if found is None else found.proof,
         operators=_operators(program, errors),
         unsupported=unsupported,
         aot_unsupported=aot_unsupported,
         memory=None if planned is None else _memory(planned, artifact.name),
         labels=() if plan.data is None else plan.data.labels,
+        density=density,
+        gzip=gzip_bytes(program) if density else None,
     )
     sources = _sources(program, artifact.name, tflm_arena=arena, planned=planned)
     return Result(artifact, judge(report, plan.budget), sources)
@@ -265,47 +201,6 @@ def _generated(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in found}
 
 
-@contextlib.contextmanager
-def _stage(progress: Progress, label: str) -> Iterator[None]:
-    progress(label, 0, 1)
-    yield
-    progress(label, 1, 1)
-
-
-def _read(kind: type[Any], given: Any, home: Path | None) -> Any:
-    if isinstance(given, kind):
-        return given
-    file = f"{kind.__name__.lower()}.toml"
-    if given is None and home is not None and (home / file).is_file():
-        given = home / file
-    if given is None:
-        return kind()
-    return kind.read(named(str(given)) if kind is Recipe else Path(given))
-
-
-def _dataset(
-    model: str | Path,
-    data: Dataset | Path | None,
-    *,
-    recipe: Recipe,
-    metric: Metric | None,
-    zoo_model: bool,
-) -> Dataset | None:
-    """The data to calibrate and judge on; None where there are none and the recipe needs none."""
-    if data is None and not zoo_model:
-        if recipe.needs_samples and Path(model).suffix != ".tflite":
-            raise ConfigError(
-                f"{model}: no data to calibrate and judge it on; give --data my.npz (x, y), or"
-                " compress it without data: --recipe data-free"
-            )
-        return None
-    if data is None:
-        data = zoo.dataset(str(model))
-    if not isinstance(data, Dataset):
-        data = load_npz(Path(data), seed=recipe.seed)
-    return data if metric is None else replace(data, metric=metric)
-
-
 def probe(program: Program, rows: int, *, seed: int) -> Float:
     """Random inputs (rows, *input_shape) for a converted model, to compare bits on.
 
@@ -320,19 +215,6 @@ def probe(program: Program, rows: int, *, seed: int) -> Float:
     limits = np.iinfo(kind)
     stored = rng.integers(limits.min, limits.max, size=shape, dtype=kind, endpoint=True)
     return tensor.dequantize(stored).astype(np.float32)
-
-
-def _input_shape(artifact: Artifact) -> tuple[int, ...]:
-    if artifact.keras is not None:
-        inputs = [tuple(tensor.shape[1:]) for tensor in artifact.keras.inputs]
-    else:
-        program = read(artifact.need_tflite("compress"))
-        inputs = [program.tensors[index].shape[1:] for index in program.inputs]
-    if len(inputs) != 1:
-        raise UnsupportedError(
-            f"{artifact.name}: {len(inputs)} inputs; compress works on models with one input"
-        )
-    return inputs[0]
 
 
 @dataclass(frozen=True)
@@ -350,7 +232,7 @@ def _baseline(plan: Plan, progress: Progress) -> _Baseline | None:
     given, recipe = plan.artifact, plan.recipe
     if given.tflite is not None or (recipe.quantize.mode == "float32" and not recipe.prune.active):
         return None
-    with _stage(progress, "convert float32"):
+    with step(progress, "convert float32"):
         converted = quantize(given, mode="float32").need_tflite("convert")
         running = None
         if runtimes.available("tflm") and not tflm.supports(read(converted)):
@@ -368,7 +250,7 @@ def _planned(program: Program, optimize: Optimize) -> tuple[aot.Schedule | None,
 def _floats(plan: Plan, artifact: Artifact, label: str, progress: Progress) -> Scores:
     if artifact.keras is None or plan.samples is None:
         return None
-    with _stage(progress, label):
+    with step(progress, label):
         return _judged(plan, predict(artifact.keras, plan.samples))
 
 
@@ -388,51 +270,24 @@ def _by_split(plan: Plan, outputs: Float) -> list[Float]:
     return np.split(outputs, ends[:-1])
 
 
-def _pruned(plan: Plan, progress: Progress) -> Artifact:
-    options = plan.recipe.prune
-    if not options.active:
-        return plan.artifact
-    labelled = _labelled(plan.data, plan.recipe) if options.score == "taylor" else None
-    given = asdict(options)
-    del given["calibration"]  # of the samples; they are samples to it wherever they come from
-    given["samples"] = _looked_at(plan, progress) if options.learns else None
-    return prune_structured(
-        plan.artifact,
-        **given,
-        audit=plan.calibration,
-        weight_bits=plan.recipe.quantize.weight_bits,
-        data=labelled,
-        seed=plan.recipe.seed,
-        progress=progress,
-    )
-
-
-def _looked_at(plan: Plan, progress: Progress) -> Float | None:
-    """The rows that pruning learns the activations from; None where it goes by the weights."""
-    options, seed = plan.recipe.prune, plan.recipe.seed
-    if options.calibration == "samples" and plan.data is not None:
-        return plan.data.calibration(options.samples, seed=seed)
-    if options.calibration == "distilled":
-        model, count = plan.artifact.need_keras("prune"), min(options.samples, BATCH)
-        return distilled(model, count=count, seed=seed, progress=progress)
-    return None
-
-
-def _labelled(data: Dataset | None, recipe: Recipe) -> tuple[Float, Any]:
-    """Calibration rows with their targets; ConfigError where there are none."""
-    if data is None:
-        raise ConfigError("prune: score taylor needs samples with their targets; give --data")
-    return data.labelled(recipe.quantize.calibration_samples, seed=recipe.seed)
-
-
 def _quantized(plan: Plan, artifact: Artifact, progress: Progress) -> Artifact:
     if artifact.tflite is not None:
         return artifact
     options = asdict(plan.recipe.quantize)
     del options["calibration_samples"]
-    if options["calibration"] == "samples":
+    if plan.recipe.qat is not None:
+        options |= {"calibration": "trained", "weight_bits": plan.recipe.qat.weight_bits}
+    elif options["calibration"] == "samples":
         options["calibration"] = plan.calibration
     return quantize(artifact, **options, seed=plan.recipe.seed, progress=progress)
+
+
+def _proven(artifact: Artifact) -> Artifact:
+    """The artifact, whose flatbuffer has what the training stages promise of it."""
+    found = promises.check(read(artifact.need_tflite("check")), artifact.steps)
+    if not found:
+        return artifact
+    return artifact.after(Step("promises", effect={"promises": [asdict(each) for each in found]}))
 
 
 def _slimmed(artifact: Artifact) -> Artifact:
@@ -456,7 +311,7 @@ def _errors(plan: Plan, artifact: Artifact, progress: Progress) -> Sequence[Laye
     if artifact.keras is None or plan.calibration is None:
         return ()
     rows = plan.calibration[: plan.recipe.evaluate.error_samples]
-    with _stage(progress, "quantisation error"):
+    with step(progress, "quantisation error"):
         return sqnr(artifact, rows)
 
 
@@ -476,6 +331,14 @@ def _operators(program: Program, errors: Sequence[LayerError]) -> tuple[Operator
             )
         )
     return tuple(rows)
+
+
+def _density(program: Program, optimize: Optimize) -> tuple[Row, ...]:
+    """What zeros and few distinct weights gain, of a model that has many in a layer."""
+    rows = accounts(program)
+    if not any(row.zeros > MANY_ZEROS * row.weights for row in rows):
+        return ()
+    return dense_against_sparse(program, optimize)
 
 
 def _size(
@@ -513,7 +376,13 @@ def _memory(planned: aot.Schedule, name: str) -> MemoryMap:
 
 
 def _accuracy(
-    plan: Plan, floats: Scores, pruned: Scores, outputs: Float, found: proof.OnDevice | None
+    plan: Plan,
+    floats: Scores,
+    pruned: Scores,
+    outputs: Float,
+    found: proof.OnDevice | None,
+    *,
+    trained: Scores,
 ) -> tuple[AccuracyRow, ...]:
     """One row a split; `outputs` are the flatbuffer's, what TFLM computed is of rows of the
     first."""
@@ -535,6 +404,7 @@ def _accuracy(
                 tflm=device,
                 tflm_samples=None if device is None or found is None else len(found.picked),
                 confusion=confusion(part, split) if plan.data.metric == "top1" else None,
+                trained=None if trained is None else trained[i],
             )
         )
     return tuple(rows)

@@ -2,197 +2,108 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ConfigError
-from edgecompress.strict import read_toml
-from edgecompress.vocabulary import (
-    TARGETS,
-    Calibration,
-    IoType,
-    Kernels,
-    Mode,
-    Repair,
-    Rounding,
-    Scope,
-    ScoreName,
-    Target,
-    Unknown,
+from edgecompress.grammar import is_spelled, spelled
+from edgecompress.settings import (
+    OWN,
+    Cluster,
+    Evaluate,
+    Finetune,
+    Prune,
+    Qat,
+    Quantize,
+    Sparsify,
+    Train,
 )
+from edgecompress.strict import read_toml
+from edgecompress.vocabulary import TARGETS, Scope
 
 RECIPES = Path(__file__).parent / "recipes"
 
-BY_SAMPLES: tuple[Repair, ...] = ("none", "mean", "activation")
-"""Repairs that can go by samples; the others go by filters, which samples do not show."""
+STAGES = ("finetune", "sparsify", "cluster", "qat")
+"""The stages of a recipe that train, in the order in which they run."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What pruning removes: at most one target (one of TARGETS), and how the channels are chosen.
-
-    `ratio` is the fraction of the prunable channels to remove. The others are what may remain of
-    multiply-accumulates, parameters, bytes of flash and of RAM, and instructions of one inference:
-    up to 1 a share of the original's, above 1 a whole number. The rest are the arguments of
-    `edgecompress.prune_structured` of the same name.
-    """
-
-    ratio: float | None = None
-    macs: float | None = None
-    params: float | None = None
-    flash: float | None = None
-    ram: float | None = None
-    instructions: float | None = None
-    score: ScoreName = "l2"
-    scope: Scope = "global"
-    round_to: int = 1
-    min_channels: int = 1
-    protect: tuple[str, ...] = ()
-    unknown: Unknown = "error"
-    repair: Repair = "none"
-
-    def __post_init__(self) -> None:
-        if len(self.targets) > 1:
-            raise ConfigError(f"prune: {' and '.join(self.targets)} are both set; keep one target")
-        for name, value in self.targets.items():
-            if name == "ratio" and not 0 <= value <= 1:
-                raise ConfigError(f"prune.{name} = {value}: use a fraction from 0 to 1")
-            if name != "ratio" and not (0 <= value <= 1 or (value > 1 and value % 1 == 0)):
-                raise ConfigError(
-                    f"prune.{name} = {value}: use a fraction from 0 to 1, or a whole number above 1"
-                )
-
-    @property
-    def targets(self) -> dict[Target, float]:
-        """The targets that are given."""
-        values: dict[Target, float | None] = {name: getattr(self, name) for name in TARGETS}
-        return {name: value for name, value in values.items() if value is not None}
-
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to prune."""
-        return bool(self.targets) and self.ratio != 0
-
-    @property
-    def learns(self) -> bool:
-        """Whether anything needs to be known of the activations."""
-        return self.score == "obs" or self.scope == "predicted" or self.repair != "none"
-
-
-@dataclass(frozen=True)
-class Prune(Choice):
-    """Structured pruning; without a target, none.
-
-    `calibration` says what repair, score "obs" and scope "predicted" learn the activations from:
-    the weights alone, `samples` rows, or as many distilled ones (at most those that one batch has).
-    The repairs of BY_SAMPLES can do either, the others need "data-free".
-    """
-
-    calibration: Calibration = "data-free"
-    samples: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1:
-            raise ConfigError(f"prune.samples = {self.samples}: use at least 1")
-        if self.calibration != "data-free" and self.repair not in BY_SAMPLES:
-            raise ConfigError(
-                f'prune.calibration = "{self.calibration}": repair = "{self.repair}" goes by the'
-                ' weights alone; use calibration = "data-free", or repair = "activation"'
-            )
-
-
-OWN = ("calibration", "weight_bits", "rounding", "correct_bias", "equalise")
-"""Keys of `quantize` that are for mode int8."""
-
-
-@dataclass(frozen=True)
-class Quantize:
-    """Conversion to a flatbuffer: the arguments of `edgecompress.quantize` of the same name.
-
-    `calibration = "samples"` takes `calibration_samples` rows of the data. `input_range` is the
-    least and the largest value of the inputs, for `calibration = "data-free"`.
-    """
-
-    mode: Mode = "int8"
-    calibration: Calibration = "samples"
-    calibration_samples: int = 200
-    weight_bits: int = 8
-    rounding: Rounding = "nearest"
-    correct_bias: bool = False
-    equalise: bool = False
-    input_range: tuple[float, ...] | None = None
-    input_type: IoType | None = None
-    output_type: IoType | None = None
-    per_channel: bool = True
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.weight_bits <= 8:
-            raise ConfigError(f"quantize.weight_bits = {self.weight_bits}: use 2 to 8")
-        if self.input_range is not None:
-            if self.calibration != "data-free":
-                raise ConfigError('quantize.input_range: for calibration = "data-free" alone')
-            if len(self.input_range) != 2 or not self.input_range[0] < self.input_range[1]:
-                raise ConfigError(
-                    f"quantize.input_range = {list(self.input_range)}: use two numbers, the least"
-                    " first"
-                )
-        plain = Quantize.__dataclass_fields__
-        own = [name for name in OWN if getattr(self, name) != plain[name].default]
-        if self.mode != "int8" and own:
-            raise ConfigError(
-                f"quantize: {', '.join(own)} are for mode int8, not {self.mode}; leave them out, or"
-                " take another recipe"
-            )
-        if self.calibration_samples < 1:
-            raise ConfigError(
-                f"quantize.calibration_samples = {self.calibration_samples}: use at least 1"
-            )
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """How much is judged, and by which kernels.
-
-    `tflm_samples` rows are run through the TFLM interpreter and compared bit for bit,
-    `error_samples` rows are traced for the quantisation error of each layer. The accuracy of the
-    flatbuffer is that of the `exact` reference kernels, or, many times quicker and not to the
-    last bit, of the `fast` default ones.
-    """
-
-    kernels: Kernels = "exact"
-    tflm_samples: int = 64
-    error_samples: int = 16
-
-    def __post_init__(self) -> None:
-        for name in ("tflm_samples", "error_samples"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"evaluate.{name} = {getattr(self, name)}: use at least 1")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What `edgecompress.compress` does to a model."""
+    """What `edgecompress.compress` does to a model.
+
+    The stages run in this order, those that are given: each keeps what those before it promise
+    (channels that are cut, zeros, shared values, grids), which the reverse order would undo.
+    """
 
     prune: Prune = field(default_factory=Prune)
+    finetune: Finetune | None = None
+    sparsify: Sparsify | None = None
+    cluster: Cluster | None = None
+    qat: Qat | None = None
     quantize: Quantize = field(default_factory=Quantize)
+    train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"seed = {self.seed}: use a whole number from 0")
+        if self.qat is not None:
+            self._check_trained()
+        shaped = self.sparsify is not None or self.cluster is not None
+        if shaped and self.quantize.rounding != "nearest":
+            raise ConfigError(
+                f'quantize.rounding = "{self.quantize.rounding}": it would change the zeros and'
+                ' distinct values that sparsify and cluster made; use "nearest"'
+            )
+        plain = Quantize()
+        for key in ("equalise", "weight_bits", "weight_flash") if self.cluster else ():
+            if getattr(self.quantize, key) != getattr(plain, key):
+                raise ConfigError(
+                    f"quantize.{key}: cluster leaves distinct values on grids of 8 bits, which it"
+                    " would change; leave it out (qat has weight_bits of its own)"
+                )
+        if self.prune.rounds > 1 and not self.prune.active:
+            raise ConfigError("prune.rounds: there is no target to prune to; add macs = 0.5, say")
+
+    def _check_trained(self) -> None:
+        """ConfigError where `quantize` contradicts `qat`, which says what grids there are."""
+        plain = Quantize()
+        for key in ("mode", "per_channel", *OWN):
+            if getattr(self.quantize, key) != getattr(plain, key):
+                raise ConfigError(
+                    f"quantize.{key}: qat trains for int8 activations and its own weight_bits;"
+                    " leave it out"
+                )
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of what is done before the conversion, in order."""
+        given = [name for name in STAGES if getattr(self, name) is not None]
+        return ("prune", *given) if self.prune.active else tuple(given)
+
+    @property
+    def trains(self) -> bool:
+        """Whether a stage needs rows to train on."""
+        return self.prune.rounds > 1 or any(name in STAGES for name in self.stages)
 
     @property
     def needs_samples(self) -> bool:
         """Whether a run needs data for more than to judge the model."""
         prune = self.prune
         quantize = self.quantize
-        return (quantize.calibration == "samples" and quantize.mode.startswith("int")) or (
-            prune.active
-            and (prune.score == "taylor" or (prune.learns and prune.calibration == "samples"))
+        calibrates = quantize.calibration == "samples" and quantize.mode.startswith("int")
+        return (
+            self.trains
+            or calibrates
+            or (
+                prune.active
+                and (prune.score == "taylor" or (prune.looks and prune.calibration == "samples"))
+            )
         )
 
     @classmethod
@@ -200,6 +111,25 @@ class Recipe:
         """The recipe in the TOML file `path`; ConfigError names the file, the key and what is
         allowed."""
         return read_toml(cls, path, error=ConfigError)
+
+    def to_toml(self) -> str:
+        """A complete recipe.toml that reads back as this recipe; what is None is left out."""
+        parts = [f"seed = {self.seed}\n"]
+        for item in fields(self):
+            table = getattr(self, item.name)
+            if not is_dataclass(table):
+                continue
+            about = " ".join(str(type(table).__doc__).partition("\n\n")[0].split())
+            lines = [
+                textwrap.fill(about, 98, initial_indent="# ", subsequent_indent="# "),
+                f"[{item.name}]",
+            ]
+            given = {key: value for key, value in vars(table).items() if value is not None}
+            lines += [f"{key} = {_toml(value)}" for key, value in given.items()]
+            unset = [key for key in vars(table) if key not in given]
+            lines += [f"# not set: {', '.join(unset)}"] if unset else []
+            parts.append("\n".join([*lines, ""]))
+        return "\n".join(parts)
 
     def merged(self, changes: Mapping[str, Mapping[str, Any]], *, seed: int | None) -> Recipe:
         """This recipe with options of the command line on top: `changes[section][key]`.
@@ -218,6 +148,13 @@ class Recipe:
         return replace(self, **sections, seed=self.seed if seed is None else seed)
 
 
+def _toml(value: Any) -> str:
+    """A TOML value of a bool, a number, a str or a tuple of these."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value) if type(value) is float else json.dumps(value)
+
+
 def _unpredicted(scope: Scope) -> Scope:
     return "global" if scope == "predicted" else scope
 
@@ -233,5 +170,25 @@ def named(name: str) -> Path:
     own = RECIPES / f"{name}.toml"
     if not own.is_file():
         known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise ConfigError(f"recipe {name!r}: no such file, nor a recipe of ours ({known})")
+        raise ConfigError(
+            f"recipe {name!r}: no such file, nor a recipe of ours ({known}); stages"
+            " are spelled as prune50-finetune-qat (see `edgecompress recipe`)"
+        )
     return own
+
+
+def find(name: str, *, base: Recipe | None = None) -> Recipe:
+    """The recipe in the file `name`, that of ours of this name, or the stages that `name` spells
+    (`prune50-finetune-qat`) in place of those of `base`.
+
+    Without a `base` they come on top of SPELLED. Raises ConfigError where `name` is none of these.
+    """
+    ours = RECIPES / f"{name}.toml"
+    if Path(name).suffix or Path(name).is_file() or ours.is_file() or not is_spelled(name):
+        return Recipe.read(named(name))
+    return spelled(name, SPELLED if base is None else base)
+
+
+SPELLED = Recipe(prune=Prune(round_to=4, min_channels=4))
+"""What the stages of a name change where no other recipe says: channels in fours, which kernels
+take best."""

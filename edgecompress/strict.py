@@ -4,6 +4,7 @@ is an error that names the file and the key."""
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import sys
 import types
@@ -107,7 +108,7 @@ class _Reader:
         try:
             return cls(**values)
         except self.error as own:
-            named = str(own).startswith(key)
+            named = re.match(rf"{re.escape(key)}\b", str(own)) is not None
             raise self.fail(f"{'' if named else prefix}{own}") from None
 
     def value(self, hint: Any, value: Any, key: str) -> Any:

@@ -1,18 +1,25 @@
-"""The whole run: compress."""
+"""The whole run, or what it would do: compress; the recipes that it knows: recipe."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from edgecompress.commands import board
 from edgecompress.commands.options import BUDGET, FILE, JSON, OPTIMIZED, SEED, Commands
 from edgecompress.commands.report import show
+from edgecompress.errors import ConfigError
 from edgecompress.terminal import Terminal
 from edgecompress.vocabulary import CALIBRATIONS, METRICS, MODES, REPAIRS, SCORE_NAMES, Scope
 
+if TYPE_CHECKING:
+    from edgecompress.forecast import Forecast
+
+CHECKPOINTS = "checkpoints"
+"""In the run directory: what training has reached."""
 SHARE = "may remain: a share (0.5) or a count (above 1)"
 
 
@@ -25,24 +32,42 @@ TARGETED = {
 }
 
 
+SIZES = {
+    "macs": "multiply-accumulates",
+    "params": "parameters",
+    "weights": "weights, bytes",
+    "tflite": ".tflite, bytes",
+    "arena": "arena (aot), bytes",
+    "flash": "flash (aot), bytes",
+    "instructions": "instructions (aot), estimated",
+}
+"""The rows of a forecast."""
+
+
 CHANGES = {
     "prune": ("ratio", *TARGETED, "score", "scope", "repair"),
-    "quantize": ("mode", "calibration", "weight_bits", "input_range"),
+    "quantize": ("mode", "calibration", "weight_bits", "weight_flash", "input_range"),
+    "train": ("epochs",),
 }
 """The options of compress that take the place of a recipe's keys, by section."""
 
 
 def compress(args: argparse.Namespace, terminal: Terminal) -> None:
-    from edgecompress import boards, pipeline
+    from edgecompress import boards, pipeline, planning
+    from edgecompress.forecast import forecast
     from edgecompress.report import Report
 
     if args.board:
         boards.load(args.board)
+    if args.restart and args.finish:
+        raise ConfigError("--restart and --finish: one throws away what the other takes; give one")
     with terminal.bars() as progress:
-        plan = pipeline.plan(
+        plan = planning.plan(
             args.model,
             data=args.data,
             metric=args.metric,
+            features=args.features,
+            augment=args.augment,
             recipe=args.recipe,
             budget=args.budget,
             changes=_changes(args),
@@ -51,8 +76,20 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
             optimize=args.optimize,
             progress=progress,
         )
-        result = pipeline.run(plan, progress=progress)
-    folder = args.out or Path("build") / plan.name
+        if args.dry_run:
+            foreseen = forecast(plan, progress=progress)
+        else:
+            folder = args.out or Path("build") / plan.name
+            result = pipeline.run(
+                plan,
+                checkpoints=folder / CHECKPOINTS,
+                restart=args.restart,
+                finish=args.finish,
+                progress=progress,
+            )
+    if args.dry_run:
+        _foretell(foreseen, args, terminal)
+        return
     result.save(folder)
     if not args.json:
         terminal.note(f"written to {folder}{os.sep}")
@@ -66,6 +103,57 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
         report = result.report
         show(report, args, terminal)
     report.check()
+
+
+def _foretell(foreseen: Forecast, args: argparse.Namespace, terminal: Terminal) -> None:
+    """The plan and the predicted sizes, as tables or as JSON."""
+    if args.json:
+        terminal.say(json.dumps(foreseen.to_json(), indent=1))
+        return
+    rows = [
+        (row.stage, row.what, *(_number(n) for n in (row.epochs, row.steps, row.rows)))
+        for row in foreseen.stages
+    ]
+    terminal.table(("stage", "what", "epochs", "steps", "rows"), rows, words=2)
+    terminal.say()
+    before, after = vars(foreseen.given), vars(foreseen.predicted)
+    sizes = [
+        (name, _number(before[key]), _number(after[key]), _share(before[key], after[key]))
+        for key, name in SIZES.items()
+    ]
+    terminal.table((f"{foreseen.name}, predicted", "as given", "compressed", "share"), sizes)
+    for reason in foreseen.unsupported:
+        terminal.say(f"The ahead-of-time C cannot run it: {reason}")
+    terminal.say("A dry run: nothing was trained or written.")
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _share(before: int | None, after: int | None) -> str:
+    return f"{after / before:.0%}" if before and after is not None else "-"
+
+
+def recipe(args: argparse.Namespace, terminal: Terminal) -> None:
+    from edgecompress.grammar import WORDS
+    from edgecompress.recipe import RECIPES, find
+
+    if args.name is not None:
+        terminal.say(find(args.name).to_toml().rstrip())
+        return
+    if args.json:
+        words = [{"word": word.example, "means": word.means} for word in WORDS]
+        ours = sorted(file.stem for file in RECIPES.glob("*.toml"))
+        terminal.say(json.dumps({"files": ours, "words": words}, indent=1))
+        return
+    terminal.say(
+        f"Recipes that come along: {', '.join(sorted(f.stem for f in RECIPES.glob('*.toml')))}."
+    )
+    terminal.say("Others are spelled, as prune50-finetune-qat; the words, in this order:")
+    terminal.table(
+        ("word", "what it does"), [(word.example, word.means) for word in WORDS], words=2
+    )
 
 
 def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -82,22 +170,30 @@ def _changes(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     }
 
 
+RECIPE = (
+    "recipe.toml; data-free, distilled or few-samples; or its stages, as prune50-finetune-qat (see"
+    " recipe)"
+)
+DATA = "an .npz (x, y, x_train, ...), a folder of class folders, or file.py:function"
+CODE = "FILE.py:FUNCTION"
+
+
 COMMANDS: Commands = {
     "compress": (
         compress,
         "prune, quantise, convert, prove; print one table",
         (
             ("model", {"metavar": "MODEL", **FILE}),
-            (
-                "--data",
-                {"type": Path, "help": ".npz with x, y and perhaps x_calibration, y_calibration"},
-            ),
+            ("--data", {"help": DATA}),
+            ("--features", {"metavar": CODE, "help": "makes rows of a folder's files"}),
+            ("--augment", {"metavar": CODE, "help": "changes batches to train on at random"}),
             ("--name", {"help": "the model's name in the report and in C (default: the file's)"}),
             ("--metric", {"choices": METRICS, "help": "default: from the data"}),
             ("--out", {"type": Path, "help": "run directory (default build/MODEL)"}),
+            ("--recipe", {"help": RECIPE}),
             (
-                "--recipe",
-                {"help": "recipe.toml, or data-free, distilled or few-samples"},
+                "--epochs",
+                {"type": int, "help": "of each stage that trains (default: the recipe's)"},
             ),
             BUDGET,
             ("--ratio", {"type": float, "help": "fraction of the channels to remove"}),
@@ -115,6 +211,10 @@ COMMANDS: Commands = {
             ),
             ("--weight-bits", {"type": int, "help": "bits of a weight, 2 to 8 (default 8)"}),
             (
+                "--weight-flash",
+                {"type": float, "help": "of the weights, 8 or 4 bits by layer: a share or bytes"},
+            ),
+            (
                 "--input-range",
                 {
                     "type": float,
@@ -126,7 +226,21 @@ COMMANDS: Commands = {
             ("--board", {"help": "build and measure on this board too (see boards)"}),
             OPTIMIZED,
             SEED,
+            (
+                "--dry-run",
+                {"action": "store_true", "help": "check all, print the plan and predicted sizes"},
+            ),
+            ("--restart", {"action": "store_true", "help": "train anew, not on from a checkpoint"}),
+            (
+                "--finish",
+                {"action": "store_true", "help": "take what an interrupted training has reached"},
+            ),
             JSON,
         ),
+    ),
+    "recipe": (
+        recipe,
+        "print a recipe as a file to start from, or the words that name one",
+        (("name", {"metavar": "RECIPE", "nargs": "?", "help": RECIPE}), JSON),
     ),
 }

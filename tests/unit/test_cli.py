@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,8 @@ import edgecompress
 from edgecompress import cli
 from edgecompress.commands.options import JSON
 from edgecompress.errors import EdgeCompressError
+from edgecompress.grammar import WORDS
+from edgecompress.recipe import Recipe, find
 from edgecompress.terminal import Terminal
 
 HEAVY = {"tensorflow", "keras", "tf_keras", "numpy", "rich"}
@@ -113,6 +117,29 @@ def test_a_range_is_two_numbers(ends: list[str], capfd: pytest.CaptureFixture[st
     assert "argument --input-range: " in capfd.readouterr().err
     given = cli.parser().parse_args(["compress", "kws", "--input-range", "-1", "1"])
     assert given.input_range == [-1.0, 1.0]
+
+
+def test_a_recipe_is_printed_as_a_file_to_start_from(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["recipe", "prune50x4-distil-qat4"]) == 0
+    path = tmp_path / "recipe.toml"
+    path.write_text(capfd.readouterr().out)
+    assert Recipe.read(path) == find("prune50x4-distil-qat4")
+    assert cli.main(["recipe"]) == 0
+    shown = capfd.readouterr().out
+    assert all(f"{word.example} " in shown for word in WORDS)
+    assert cli.main(["recipe", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["files"] == ["data-free", "distilled", "few-samples"]
+    assert [row["word"] for row in told["words"]] == [word.example for word in WORDS]
+    assert cli.main(["recipe", "qat-prune50"]) == 2
+    assert "write 'prune50-qat'" in capfd.readouterr().err
+
+
+def test_what_an_interrupt_left_is_taken_or_thrown_away(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compress", "kws", "--restart", "--finish"]) == 2
+    assert "--restart and --finish: one throws away" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "2.5", "many"])

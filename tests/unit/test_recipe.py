@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgecompress.errors import ConfigError
-from edgecompress.recipe import Prune, Recipe, named
+from edgecompress.grammar import DISTILLED, WORDS
+from edgecompress.recipe import SPELLED, Recipe, find, named
+from edgecompress.settings import Cluster, Finetune, Prune, Qat, Quantize, Sparsify, Train
 
 
 def written(folder: Path, text: str) -> Path:
@@ -55,7 +59,7 @@ def test_only_integers_need_samples() -> None:
     ("text", "message"),
     [
         ("[prune\n", "not a readable TOML file: .*"),
-        ("[prunes]\n", r"unknown key prunes \(did you mean prune\?\); allowed: evaluate, prune,.*"),
+        ("[prunes]\n", r"unknown key prunes \(did you mean prune\?\); allowed: cluster, .*"),
         (
             "[prune]\nratios = 1\n",
             r"unknown key prune.ratios \(did you mean ratio\?\); .*",
@@ -80,6 +84,47 @@ def test_only_integers_need_samples() -> None:
         ),
         ("[quantize]\ninput_range = 255\n", "quantize.input_range = 255: write a list of a number"),
         ("[quantize]\ncalibration_samples = 0\n", "quantize.calibration_samples = 0: use at .*"),
+        ("[quantize]\nweight_flash = 1.5\n", "quantize.weight_flash = 1.5: use a fraction .*"),
+        (
+            "[quantize]\nweight_flash = 0.5\nweight_bits = 4\n",
+            "quantize: weight_flash chooses the bits of each layer; leave weight_bits out",
+        ),
+        (
+            '[quantize]\nweight_flash = 0.5\ncalibration = "data-free"\n',
+            "quantize.weight_flash: what bits do is measured on rows; use calibration = .*",
+        ),
+        ("[qat]\n[quantize]\nweight_bits = 4\n", "quantize.weight_bits: qat trains for .*"),
+        ("[qat]\n[quantize]\nper_channel = false\n", "quantize.per_channel: qat trains for .*"),
+        ("[qat]\n[quantize]\nweight_flash = 0.5\n", "quantize.weight_flash: qat trains for .*"),
+        (
+            '[sparsify]\n[quantize]\nrounding = "squant"\n',
+            'quantize.rounding = "squant": it would change the zeros and distinct values .*',
+        ),
+        (
+            "[cluster]\n[quantize]\nequalise = true\n",
+            "quantize.equalise: cluster leaves distinct values on grids of 8 bits, .*",
+        ),
+        (
+            "[cluster]\n[quantize]\nweight_flash = 0.5\n",
+            "quantize.weight_flash: cluster leaves distinct values on grids of 8 bits, .*",
+        ),
+        (
+            '[quantize]\nmode = "int16x8"\ninput_type = "int8"\n',
+            "quantize.input_type = int8: it does not go with mode int16x8; use int16 or float32,.*",
+        ),
+        ("[prune]\nrounds = 3\n", "prune.rounds: there is no target to prune to; .*"),
+        ("[train]\nepochs = 0\n", "train.epochs = 0: use at least 1"),
+        ("[train]\nlearning_rate = 0\n", "train.learning_rate = 0.0: use a number above 0"),
+        ("[train]\nteacher = 2\n", "train.teacher = 2.0: use a share from 0 to 1"),
+        ("[train]\nwarm_up = 1\n", "train.warm_up = 1.0: use 0 up to below 1"),
+        ("[finetune]\nepochs = 0\n", "finetune.epochs = 0: use at least 1"),
+        ("[sparsify]\nsparsity = 1\n", "sparsify.sparsity = 1.0: use a share between 0 and 1"),
+        (
+            '[sparsify]\nsparsity = 0.9\npattern = "2:4"\n',
+            "sparsify.sparsity = 0.9: pattern 2:4 makes 0.5 zero; leave it out",
+        ),
+        ("[cluster]\nclusters = 1\n", "cluster.clusters = 1: use 2 to 256"),
+        ("[qat]\nweight_bits = 1\n", "qat.weight_bits = 1: use 2 to 8"),
         ("[evaluate]\ntflm_samples = 0\n", "evaluate.tflm_samples = 0: use at least 1"),
         ("seed = -1\n", "seed = -1: use a whole number from 0"),
         ("seed = true\n", "seed = True: write a whole number"),
@@ -125,3 +170,112 @@ def test_a_recipe_that_is_not_text_is_refused(tmp_path: Path) -> None:
         Recipe.read(path)
     with pytest.raises(ConfigError, match=f"^{tmp_path}: not a readable TOML file: "):
         Recipe.read(tmp_path)
+
+
+BASE = Recipe(
+    prune=Prune(ratio=0.3, round_to=8, score="l1"),
+    finetune=Finetune(epochs=3),
+    quantize=Quantize(input_type="uint8"),
+    train=Train(epochs=5),
+    seed=4,
+)
+"""As a model's own recipe.toml."""
+
+
+def test_a_name_spells_stages_on_top_of_a_recipe() -> None:
+    assert find("prune50-qat", base=BASE) == replace(
+        BASE,
+        prune=replace(BASE.prune, ratio=None, macs=0.5),
+        finetune=None,
+        qat=Qat(),
+    )
+    assert find("distil", base=BASE) == replace(
+        BASE, finetune=Finetune(), train=replace(BASE.train, teacher=DISTILLED)
+    )
+    assert find("int16x8", base=BASE).quantize == Quantize(mode="int16x8")
+    kept = find("qat4", base=BASE)
+    assert (kept.prune, kept.finetune, kept.qat) == (BASE.prune, None, Qat(weight_bits=4))
+
+
+FINE: Any = {"rounding": "compensated", "correct_bias": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("finetune", {"finetune": Finetune()}),
+        ("sparse80", {"sparsify": Sparsify(sparsity=0.8)}),
+        ("sparse2of4", {"sparsify": Sparsify(pattern="2:4")}),
+        ("pairs75", {"sparsify": Sparsify(sparsity=0.75, pattern="pairs")}),
+        ("quads90", {"sparsify": Sparsify(sparsity=0.9, pattern="quads")}),
+        ("cluster16-qat", {"cluster": Cluster(clusters=16), "qat": Qat()}),
+        ("int16x8", {"quantize": Quantize(mode="int16x8")}),
+        ("mixed", {"quantize": Quantize(weight_flash=0.6, **FINE)}),
+        ("mixed75", {"quantize": Quantize(weight_flash=0.75, **FINE)}),
+        (
+            "sparse50-mixed",
+            {"sparsify": Sparsify(sparsity=0.5), "quantize": Quantize(weight_flash=0.6)},
+        ),
+        ("prune25x8", {"prune": Prune(macs=0.75, rounds=8, round_to=4, min_channels=4)}),
+    ],
+)
+def test_every_word_is_a_stage(name: str, changes: dict[str, Any]) -> None:
+    assert find(name) == replace(SPELLED, **changes)
+    assert find(name).trains == (not {"quantize"} >= changes.keys())
+
+
+def test_the_examples_of_the_words_are_words() -> None:
+    for word in WORDS:
+        assert find(word.example) != SPELLED
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("qat-prune50", "its stages run in another order; write 'prune50-qat'$"),
+        ("qat-finetune-qat4", "qat and qat4 are one stage; keep one"),
+        ("finetune-distil", "finetune and distil are one stage; keep one"),
+        ("prune50-finetun", "'finetun' is no stage; did you mean finetune\\? known, in this order"),
+        ("prunes50", "'prunes50' is no stage; did you mean prune50\\?"),
+        ("qat-", "'' is no stage; known"),
+        ("prune0", "0 percent: use 1 to 99"),
+        ("sparse3of7", "no such pattern; use sparse1of2, sparse1of4, sparse2of4"),
+        ("qat9", "weight_bits = 9: use 2 to 8"),
+        ("cluster999", "clusters = 999: use 2 to 256"),
+        ("prune50x0", "prune.rounds = 0: use at least 1"),
+        ("qat-mixed", "quantize.weight_flash: qat trains for int8"),
+        ("qat-int16x8", "quantize.mode: qat trains for int8"),
+    ],
+)
+def test_a_name_that_spells_no_recipe(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^recipe '{name}': {message}"):
+        find(name)
+
+
+def test_files_go_before_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find("qat").qat == Qat()
+    (tmp_path / "qat").write_text("seed = 9\n")
+    assert find("qat") == Recipe(seed=9)
+    assert find("data-free") == Recipe.read(named("data-free"))
+    with pytest.raises(ConfigError, match="no such file, nor a recipe of ours .*; stages are"):
+        find("mine")
+    with pytest.raises(ConfigError, match=r"prune50\.toml: no such file"):
+        find("prune50.toml")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        BASE,
+        find("prune50x4-distil-pairs80-cluster16-qat4"),
+        find("mixed60"),
+        find("data-free"),
+        Recipe(train=Train(features=("a b", 'c"\\d'), learning_rate=1e-5), seed=2),
+    ],
+)
+def test_a_printed_recipe_reads_back_the_same(recipe: Recipe, tmp_path: Path) -> None:
+    path = written(tmp_path, recipe.to_toml())
+    assert Recipe.read(path) == recipe
+    assert "# not set: " in path.read_text()
