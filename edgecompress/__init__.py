@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from edgecompress.measurement import measure
     from edgecompress.pipeline import compress
     from edgecompress.prune import prune_structured
+    from edgecompress.prune.rounds import prune_in_rounds
     from edgecompress.quantization import quantize
     from edgecompress.recipe import Recipe
     from edgecompress.report import Report
+    from edgecompress.training.cluster import cluster
+    from edgecompress.training.finetune import finetune
+    from edgecompress.training.qat import qat
+    from edgecompress.training.sparsify import sparsify
     from edgecompress.zoo import dataset, load
 
 __version__ = "0.1.0"
@@ -32,14 +37,19 @@ _HOME = {
     "Split": "data",
     "Step": "artifact",
     "build": "deployment",
+    "cluster": "training.cluster",
     "compare": "evaluation",
     "compress": "pipeline",
     "dataset": "zoo",
     "evaluate": "evaluation",
+    "finetune": "training.finetune",
     "load": "zoo",
     "measure": "measurement",
+    "prune_in_rounds": "prune.rounds",
     "prune_structured": "prune",
+    "qat": "training.qat",
     "quantize": "quantization",
+    "sparsify": "training.sparsify",
 }
 __all__ = [
     "Artifact",
@@ -51,14 +61,19 @@ __all__ = [
     "Split",
     "Step",
     "build",
+    "cluster",
     "compare",
     "compress",
     "dataset",
     "evaluate",
+    "finetune",
     "load",
     "measure",
+    "prune_in_rounds",
     "prune_structured",
+    "qat",
     "quantize",
+    "sparsify",
 ]
 
 

@@ -1,0 +1,1 @@
+"""Compression that trains: fine-tuning, sparsity, clusters and quantisation-aware training."""
