@@ -57,6 +57,19 @@ def quantized(
     )
 
 
+def positive(data: bytes) -> bytes:
+    """A flatbuffer in which no scale is 0, as the converter leaves those of outputs that have
+    neither weights nor a bias where activations are int16: they take the tensor's largest."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    found = [t.quantization for graph in model.subgraphs for t in graph.tensors if t.quantization]
+    empty = [each for each in found if each.scale is not None and not np.all(each.scale)]
+    for each in empty:
+        each.scale = np.where(each.scale, each.scale, np.max(each.scale) or 1.0)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if empty else data
+
+
 def spread(program: Program, named: Mapping[int, Range]) -> dict[int, Range]:
     """The range of every activation of a float program, from those that are known.
 
@@ -100,7 +113,10 @@ def assigned(
     found = {}
     for place, (op, layer) in enumerate(zip(program.ops, layers, strict=True)):
         whole = last[layer] == place or count[layer] == calls.get(layer)
-        keys = [layer] if whole else [layer + inside, layer] if op.kind in _AXES else []
+        kernel = op.kind in _AXES
+        keys = [layer + inside, layer] if kernel else []
+        if whole:
+            keys = [layer, layer + inside] if kernel else [layer]
         for key in keys:
             if key in named:
                 found[op.outputs[0]] = named[key]
@@ -178,19 +194,51 @@ def on_grids(
     program = read(data)
     changed: dict[int, Tensor] = {}
     used = set()
-    sharing: dict[int, list[Op]] = {}
-    for op in program.ops:
-        if op.kind in _AXES and program.tensors[op.inputs[1]].array is not None:
-            sharing.setdefault(op.inputs[1], []).append(op)
-    for ops in sharing.values():
+    for ops in _by_kernel(program):
         place = _fitting(program, ops[0], grids)
         if place is not None:
             used.add(place)
             changed.update(_on_grid(program, ops, *grids[place]))
     if not changed:
         return data, frozenset()
-    tensors = tuple(changed.get(i, tensor) for i, tensor in enumerate(program.tensors))
-    return write(program.edit(tensors=tensors)), frozenset(used)
+    return _edited(program, changed), frozenset(used)
+
+
+def _by_kernel(program: Program) -> list[list[Op]]:
+    """The operators that have a constant kernel, those that share one together."""
+    sharing: dict[int, list[Op]] = {}
+    for op in program.ops:
+        if op.kind in _AXES and program.tensors[op.inputs[1]].array is not None:
+            sharing.setdefault(op.inputs[1], []).append(op)
+    return list(sharing.values())
+
+
+def _edited(program: Program, changed: Mapping[int, Tensor]) -> bytes:
+    return write(
+        program.edit(tensors=tuple(changed.get(i, t) for i, t in enumerate(program.tensors)))
+    )
+
+
+def zeros_scaled(data: bytes) -> bytes:
+    """An integer flatbuffer in which outputs whose weights are all 0 have a scale like others.
+
+    The converter gives them one so small that their bias is 2^30 of it, and the quick kernels,
+    whose sums would come near the end of 32 bits, are out of reach for the whole operator. What
+    they make is their bias either way.
+    """
+    program = read(data)
+    changed: dict[int, Tensor] = {}
+    for ops in _by_kernel(program):
+        weights = program.tensors[ops[0].inputs[1]]
+        scales = np.asarray(weights.scales, np.float64)
+        dead = ~_by_output(ops[0], np.asarray(weights.array)).any(axis=1)
+        if weights.array is None or len(scales) != len(dead) or not dead.any() or dead.all():
+            continue
+        even = np.where(dead, scales[~dead].max(), scales)
+        if (even != scales).any():
+            changed[ops[0].inputs[1]] = replace(weights, scales=tuple(even.tolist()))
+            changed.update(_biases(program, ops, even))
+    return _edited(program, changed) if changed else data
 
 
 _AXES = {"CONV_2D": 0, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0, "DEPTHWISE_CONV_2D": 3}
@@ -200,17 +248,20 @@ _AXES = {"CONV_2D": 0, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0, "DEPTHWISE_CON
 def _fitting(
     program: Program, op: Op, grids: Sequence[tuple[npt.NDArray[np.int8], Float]]
 ) -> int | None:
-    """The first grid that the int8 weights of `op` are the rounded values of."""
+    """The grid that the int8 weights of `op` are the rounded values of, the nearest where several
+    are."""
     weights = program.tensors[op.inputs[1]]
     if weights.dtype != "int8":
         return None
     rows = _by_output(op, np.asarray(weights.array))
     step = np.broadcast_to(np.asarray(weights.scales, np.float64), len(rows))[:, None]
+    found: dict[int, float] = {}
     for place, (points, scales) in enumerate(grids):
         if points.shape == rows.shape:
-            if (np.abs(points * scales[:, None] - rows * step) <= 0.75 * step).all():
-                return place
-    return None
+            apart = np.abs(points * scales[:, None] - rows * step) / step
+            if (apart <= 0.75).all():
+                found[place] = float(np.square(apart).sum())
+    return min(found, key=found.__getitem__, default=None)
 
 
 def _by_output(op: Op, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -224,7 +275,7 @@ def _on_grid(
 ) -> dict[int, Tensor]:
     """The new weights, which all `ops` have in common, and the biases."""
     weights, axis = program.tensors[ops[0].inputs[1]], _AXES[ops[0].kind]
-    given, place = (2, 3) if ops[0].kind == "TRANSPOSE_CONV" else (0, 2)
+    given = 2 if ops[0].kind == "TRANSPOSE_CONV" else 0
     units = [program.tensors[op.inputs[given]].scales[0] for op in ops]
     made = [program.tensors[op.outputs[0]].scales[0] for op in ops]
     ratio = max(unit / step for unit, step in zip(units, made, strict=True))
@@ -233,12 +284,19 @@ def _on_grid(
         scales = scales[:1]
     moved = np.moveaxis(np.empty(weights.shape, np.int8), axis, 0)
     data = np.moveaxis(points.reshape(moved.shape), 0, axis)
-    new = {ops[0].inputs[1]: _scaled(weights, scales, data, axis=axis)}
-    for op, unit in zip(ops, units, strict=True):
+    new = _scaled(weights, scales, data, axis=axis)
+    return {ops[0].inputs[1]: new, **_biases(program, ops, scales)}
+
+
+def _biases(program: Program, ops: Sequence[Op], scales: Float) -> dict[int, Tensor]:
+    """The biases of `ops`, the same numbers in the units of a kernel with these `scales`."""
+    new = {}
+    given, place = (2, 3) if ops[0].kind == "TRANSPOSE_CONV" else (0, 2)
+    for op in ops:
         if len(op.inputs) <= place or op.inputs[place] < 0:
             continue
         bias = program.tensors[op.inputs[place]]
-        step = unit * scales
+        step = program.tensors[op.inputs[given]].scales[0] * scales
         real = np.asarray(bias.array, np.float64) * np.asarray(bias.scales, np.float64)
         limited = np.clip(np.rint(real / step), -INT32, INT32)
         stored = np.asarray(bias.array).dtype

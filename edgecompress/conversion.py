@@ -11,16 +11,19 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from edgecompress import calibrated
+from edgecompress.channels.graph import trace
+from edgecompress.datafree.ranges import LINEAR
 from edgecompress.errors import UnsupportedError
 from edgecompress.progress import Progress, silent
-from edgecompress.tflite import Op, Program
+from edgecompress.tflite import Op, Program, read
 from edgecompress.vocabulary import IoType, Mode
 
 if TYPE_CHECKING:
@@ -33,21 +36,24 @@ Watch = Callable[[str, Tensor], None]
 
 
 class Setting(NamedTuple):
-    """How TFLiteConverter makes a mode: the types it may speak, the first one its own."""
+    """How TFLiteConverter makes a mode.
 
-    types: tuple[IoType, ...]
-    optimized: bool = False
+    `dense_whole`: the kernel of a dense layer has one scale, as the backends need it there.
+    """
+
+    optimized: bool = True
     ops: str | None = None
     weights: str | None = None
+    dense_whole: bool = False
 
 
 _INT16 = "EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8"
 SETTINGS: dict[Mode, Setting] = {
-    "int8": Setting(("int8", "uint8", "float32"), True, ops="TFLITE_BUILTINS_INT8"),
-    "int16x8": Setting(("int16", "float32"), True, ops=_INT16),
-    "float16": Setting(("float32",), True, weights="float16"),
-    "dynamic": Setting(("float32",), True),
-    "float32": Setting(("float32",)),
+    "int8": Setting(ops="TFLITE_BUILTINS_INT8"),
+    "int16x8": Setting(ops=_INT16, dense_whole=True),
+    "float16": Setting(weights="float16"),
+    "dynamic": Setting(),
+    "float32": Setting(optimized=False),
 }
 
 
@@ -83,9 +89,43 @@ def convert(
         getattr(tf, name) for name in types
     )
     converter._experimental_disable_per_channel = not per_channel
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = setting.dense_whole
     with _explained(traced), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
-        return bytes(converter.convert())
+        made = bytes(converter.convert())
+    return calibrated.positive(made) if mode == "int16x8" else made
+
+
+def in_ranges(
+    model: Model,
+    named: Mapping[str, tuple[float, float]],
+    types: tuple[IoType, IoType],
+    *,
+    per_channel: bool = True,
+) -> bytes:
+    """The int8 flatbuffer of a model whose layers have the ranges `named`, as
+    `datafree.ranges.ranges` names them."""
+    floats = convert(model, mode="float32", types=("float32", "float32"), rows=None)
+    program = read(floats)
+    known = calibrated.spread(program, _by_tensor(program, model, named))
+    return calibrated.quantized(floats, known, types=types, per_channel=per_channel)
+
+
+def _by_tensor(
+    program: Program, model: Model, named: Mapping[str, tuple[float, float]]
+) -> dict[int, tuple[float, float]]:
+    """The ranges of the tensors of `program` (of `model`), from those of the layers."""
+    graph = trace(model)
+    order = {call.name: place for place, call in enumerate(graph.calls)}
+    ends = {  # the converter does not keep the names of a model's outputs
+        index: graph.makers[made].name
+        for index, made in zip(program.outputs, graph.outputs, strict=True)
+        if made in graph.makers
+    }
+    layers = [ends.get(op.outputs[0]) or layer_of(program, op, order) for op in program.ops]
+    inputs = [named[name] for name in graph.input_names if name in named]
+    found = dict(zip(program.inputs, inputs, strict=False))
+    return found | calibrated.assigned(program, layers, graph.times, named, inside=LINEAR)
 
 
 def _samples(rows: Float, progress: Progress) -> Iterator[list[Float]]:

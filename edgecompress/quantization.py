@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import calibrated, runtimes
+from edgecompress import calibrated, runtimes, trained
 from edgecompress.artifact import Artifact, Step
-from edgecompress.channels.graph import trace
-from edgecompress.conversion import ROOT, SETTINGS, Float, Tensor, convert, layer_of, walk
-from edgecompress.datafree.ranges import LINEAR
+from edgecompress.conversion import (
+    ROOT,
+    SETTINGS,
+    Float,
+    Tensor,
+    convert,
+    layer_of,
+    walk,
+)
 from edgecompress.errors import ConfigError, UnsupportedError
+from edgecompress.grids import OwnWeights, check_bits, convert_on_grids
 from edgecompress.progress import Progress, silent
 from edgecompress.tflite import Op, Program, read
-from edgecompress.vocabulary import MODES, ROUNDINGS, Calibration, IoType, Mode, Rounding
+from edgecompress.vocabulary import IO_TYPES, MODES, ROUNDINGS, IoType, Mode, Rounding, Source
 
 if TYPE_CHECKING:
     from keras import Model
-
-    from edgecompress.datafree.statistics import Statistics
-
-_LOOKED_AT = 128
-"""Samples, at most, whose moments weights are rounded by."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class LayerError:
 def quantize(
     artifact: Artifact,
     *,
-    calibration: npt.ArrayLike | Calibration | None = None,
+    calibration: npt.ArrayLike | Source | None = None,
     mode: Mode = "int8",
-    weight_bits: int = 8,
+    weight_bits: int | Mapping[str, int] = 8,
+    weight_flash: float | None = None,
     rounding: Rounding = "nearest",
     correct_bias: bool = False,
     equalise: bool = False,
@@ -66,37 +69,48 @@ def quantize(
     `mode`: `int8` (all integer), `int16x8` (int16 activations, int8 weights), `float16` and
     `dynamic` (only the weights are smaller), `float32` (plain conversion). The integer modes need
     `calibration` for the activations' ranges: float (N, *input_shape) in the model's input domain;
-    in the int8 mode also "data-free", from the weights alone, or "distilled", inputs made from
-    them with `seed`. `input_type` and `output_type` default to the mode's own type.
-    `per_channel=False` gives each weight tensor one scale.
+    in the int8 mode also "data-free", from the weights alone, "distilled", inputs made from them
+    with `seed`, or "trained", the ranges and grids of the last qat step (`trained`).
+    `input_type` and `output_type` default to the mode's own type. `per_channel=False` gives each
+    weight tensor one scale.
 
-    The rest is for the int8 mode. `weight_bits` (2 to 8) is that of the weights; up to 4 they are
-    int4 in convolutions, else whole numbers of so many bits in int8 tensors, which the
-    ahead-of-time C can pack. `rounding` is how weights go onto their grid and `correct_bias` takes
-    the mean of the rounding's errors out (see `datafree.weights.put_on_grid`); `equalise` first
-    makes channels of like size (see `datafree.equalise`). `input_range` is that of the inputs where
+    The rest is for the int8 mode. `weight_bits` (2 to 8) is that of the weights, of all or by
+    layer, 8 where a layer is not named; up to 4 they are int4 in convolutions, else whole numbers
+    of so many bits in int8 tensors, which the ahead-of-time C can pack. `weight_flash` chooses 8 or
+    4 bits for each layer instead, by what that does to the model's outputs on the rows
+    (`precision`), so that all kernels take at most so many bytes: up to 1 a share of what 8 bits
+    take, above 1 a whole number. `rounding` is how weights go onto their grid and `correct_bias`
+    takes the mean of the rounding's errors out (see `datafree.weights.put_on_grid`); `equalise`
+    first makes channels of like size (see `datafree.equalise`). Kernels that `cluster` left with
+    few distinct weights keep them: they take its grids. `input_range` is that of the inputs where
     no samples show it; without it, it is estimated from what the first layers tell.
 
     The step's effect lists operators of an integer mode that TFLite computes in float
     (`float_operators`), of weights on a grid of ours their predicted errors by layer (`layers`),
-    and an `estimated_input_range`.
+    an `estimated_input_range`, and the choice of bits (`precision`).
 
     Raises ConfigError for impossible options, unusable calibration data and an `input_range` left
     out where no layer tells it, UnsupportedError for layers that TFLite cannot express or that
-    nothing is known of without samples, StageOrderError for an artifact without a Keras model.
+    nothing is known of without samples, StageOrderError for an artifact without a Keras model, or
+    without the qat step that "trained" goes by.
     Numerics: tf.lite.TFLiteConverter; scheme: Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
     model = artifact.need_keras("quantize")
     types = _io_types(mode, input_type, output_type, per_channel)
     _check_model(model)
-    weights = OwnWeights(weight_bits, rounding, correct_bias, equalise, per_channel)
+    weights = OwnWeights(weight_bits, weight_flash, rounding, correct_bias, equalise, per_channel)
     source = _source(calibration, mode)
-    own = source in ("data-free", "distilled") or weights != OwnWeights(per_channel=per_channel)
-    ends = _check_own(weights, own=own, mode=mode, source=source, input_range=input_range)
+    plain = weights == OwnWeights(per_channel=per_channel)
+    own = source in ("data-free", "distilled") or not plain
+    ends = _check_own(model, weights, own=own, mode=mode, source=source, input_range=input_range)
     rows = _rows(model, calibration, source, seed=seed, progress=progress)
     effect: dict[str, Any] = {}
-    if own:
-        data, effect = _own(model, weights, types, rows=rows, ends=ends, progress=progress)
+    if source == "trained":
+        data, effect = trained.convert_trained(model, trained.last_step(artifact), types)
+    elif own:
+        data, effect = convert_on_grids(
+            model, weights, types, rows=rows, ends=ends, progress=progress
+        )
     else:
         data = convert(
             model,
@@ -106,6 +120,10 @@ def quantize(
             per_channel=per_channel,
             progress=progress,
         )
+    if mode == "int8" and source != "trained" and trained.clustered(artifact):
+        data, effect["layers"] = trained.put_on(data, model, trained.clustered(artifact))
+    if SETTINGS[mode].ops:
+        data = calibrated.zeros_scaled(data)
     params: dict[str, Any] = {
         "mode": mode,
         "input_type": types[0],
@@ -115,61 +133,55 @@ def quantize(
         "calibration_samples": None if rows is None else len(rows),
     }
     if own:
-        params |= {
-            "weight_bits": weight_bits,
-            "rounding": rounding,
-            "correct_bias": correct_bias,
-            "equalise": equalise,
-            "input_range": None if ends is None else list(ends),
-        }
+        params |= weights.to_json() | {"input_range": None if ends is None else list(ends)}
     effect["tflite_bytes"] = len(data)
     if SETTINGS[mode].ops:
         effect["float_operators"] = _float_operators(read(data))
     return artifact.after(Step("quantize", params, effect), tflite=data)
 
 
-class OwnWeights(NamedTuple):
-    """How weights go onto grids of ours."""
-
-    bits: int = 8
-    rounding: Rounding = "nearest"
-    correct_bias: bool = False
-    equalise: bool = False
-    per_channel: bool = True
-
-
-def _source(calibration: npt.ArrayLike | Calibration | None, mode: Mode) -> Calibration | None:
+def _source(calibration: npt.ArrayLike | Source | None, mode: Mode) -> Source | None:
     """Where the ranges of activations come from; None where a mode needs none."""
     if isinstance(calibration, str):
-        if calibration not in ("data-free", "distilled"):
+        source = next((name for name in _ROWLESS if name == calibration), None)
+        if source is None:
             raise ConfigError(
-                f'calibration {calibration!r}: pass float rows, or use "data-free" or "distilled"'
+                f'calibration {calibration!r}: pass float rows, or use "data-free", "distilled" or'
+                ' "trained"'
             )
         if SETTINGS[mode].ops is None:
             raise ConfigError(
                 f"quantize: calibration {calibration!r} means nothing in mode {mode}, whose"
                 " activations are float; leave it out"
             )
-        return "data-free" if calibration == "data-free" else "distilled"
+        return source
     return None if SETTINGS[mode].ops is None else "samples"
 
 
+_ROWLESS: tuple[Source, ...] = ("data-free", "distilled", "trained")
+
+
 def _check_own(
+    model: Model,
     weights: OwnWeights,
     *,
     own: bool,
     mode: Mode,
-    source: Calibration | None,
+    source: Source | None,
     input_range: Sequence[float] | None,
 ) -> tuple[float, float] | None:
     """The checked ends of the input's range."""
-    if own and mode != "int8":
+    if (own or source == "trained") and mode != "int8":
         raise ConfigError(
-            "quantize: weight_bits, rounding, correct_bias, equalise and calibration without"
-            f' samples are for mode "int8", not {mode!r}; leave them out'
+            "quantize: weight_bits, weight_flash, rounding, correct_bias, equalise and calibration"
+            f' without samples are for mode "int8", not {mode!r}; leave them out'
         )
-    if not isinstance(weights.bits, int | np.integer) or not 2 <= weights.bits <= 8:
-        raise ConfigError(f"quantize: weight_bits {weights.bits}: use a whole number from 2 to 8")
+    if source == "trained" and weights != OwnWeights():
+        raise ConfigError(
+            'quantize: calibration "trained" takes the grids of the qat step; leave weight_bits,'
+            " weight_flash, rounding, correct_bias, equalise and per_channel out"
+        )
+    check_bits(model, weights, source=source)
     if weights.rounding not in ROUNDINGS:
         raise ConfigError(
             f"quantize: rounding {weights.rounding!r} is unknown; use {', '.join(ROUNDINGS)}"
@@ -188,8 +200,8 @@ def _check_own(
 
 def _rows(
     model: Model,
-    calibration: npt.ArrayLike | Calibration | None,
-    source: Calibration | None,
+    calibration: npt.ArrayLike | Source | None,
+    source: Source | None,
     *,
     seed: int,
     progress: Progress,
@@ -202,113 +214,6 @@ def _rows(
 
         return _calibration(model, distilled(model, seed=seed, progress=progress))
     return None
-
-
-def _own(
-    model: Model,
-    weights: OwnWeights,
-    types: tuple[IoType, IoType],
-    *,
-    rows: Float | None,
-    ends: tuple[float, float] | None,
-    progress: Progress,
-) -> tuple[bytes, dict[str, Any]]:
-    """The int8 flatbuffer with weights on grids of ours, and the step's effect."""
-    from edgecompress.channels.view import analyse
-    from edgecompress.datafree import ranges
-    from edgecompress.datafree.equalise import equalise
-    from edgecompress.datafree.fold import fold
-    from edgecompress.datafree.measured import measured
-    from edgecompress.datafree.model import modelled
-    from edgecompress.datafree.weights import put_on_grid
-
-    if weights.equalise:
-        model = equalise(model)
-    progress("statistics", 0, 1)
-    graph = ranges.apart(trace(model))
-    if rows is None:
-        statistics = modelled(graph, input_range=ends)
-        _check_known(model, statistics, ends)
-    else:
-        statistics = measured(analyse(model, unknown="barrier"), _spaced(rows, _LOOKED_AT))
-    progress("statistics", 1, 1)
-    placed = put_on_grid(
-        fold(model),
-        statistics,
-        bits=weights.bits,
-        rounding=weights.rounding,
-        correct_bias=weights.correct_bias,
-        per_channel=weights.per_channel,
-    )
-    effect: dict[str, Any] = {}
-    if rows is None:
-        named = ranges.ranges(graph, statistics, input_range=ends)
-        if ends is None:
-            effect["estimated_input_range"] = list(named[graph.input_names[0]])
-        data = _in_ranges(placed.model, named, types, per_channel=weights.per_channel)
-    else:
-        data = convert(
-            placed.model,
-            mode="int8",
-            types=types,
-            rows=rows,
-            per_channel=weights.per_channel,
-            progress=progress,
-        )
-    data, used = calibrated.on_grids(data, [grid.rows for grid in placed.grids.values()])
-    layers = [
-        layer if place in used else replace(layer, bits=8, rule="nearest", error=None)
-        for place, layer in enumerate(placed.layers)
-    ]  # what the converter merged with a layer behind it is rounded by the converter
-    effect["layers"] = [asdict(layer) for layer in layers]
-    return calibrated.packed(data) if weights.bits <= 4 else data, effect
-
-
-def _check_known(model: Model, statistics: Statistics, ends: tuple[float, float] | None) -> None:
-    if statistics.assumed and ends is None:
-        raise ConfigError(
-            f"quantize: nothing in {model.name} tells the range of its inputs (they go into no"
-            " Rescaling, Normalization or layer with BatchNormalization); give input_range, the"
-            " least and the largest: --input-range 0 255"
-        )
-
-
-def _in_ranges(
-    model: Model,
-    named: Mapping[str, tuple[float, float]],
-    types: tuple[IoType, IoType],
-    *,
-    per_channel: bool,
-) -> bytes:
-    """The int8 flatbuffer of a model whose layers have the ranges `named`."""
-    floats = convert(model, mode="float32", types=("float32", "float32"), rows=None)
-    program = read(floats)
-    known = calibrated.spread(program, _by_tensor(program, model, named))
-    return calibrated.quantized(floats, known, types=types, per_channel=per_channel)
-
-
-def _spaced(rows: Float, count: int) -> Float:
-    """At most `count` of the rows, at even distances: rows are often sorted by class."""
-    if len(rows) <= count:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
-
-
-def _by_tensor(
-    program: Program, model: Model, named: Mapping[str, tuple[float, float]]
-) -> dict[int, tuple[float, float]]:
-    """The ranges of the tensors of `program` (of `model`), from those of the layers."""
-    graph = trace(model)
-    order = {call.name: place for place, call in enumerate(graph.calls)}
-    ends = {  # the converter does not keep the names of a model's outputs
-        index: graph.makers[made].name
-        for index, made in zip(program.outputs, graph.outputs, strict=True)
-        if made in graph.makers
-    }
-    layers = [ends.get(op.outputs[0]) or layer_of(program, op, order) for op in program.ops]
-    inputs = [named[name] for name in graph.input_names if name in named]
-    found = dict(zip(program.inputs, inputs, strict=False))
-    return found | calibrated.assigned(program, layers, graph.times, named, inside=LINEAR)
 
 
 def sqnr(
@@ -391,7 +296,7 @@ def _io_types(
 ) -> tuple[IoType, IoType]:
     if mode not in SETTINGS:
         raise ConfigError(f"quantize: mode {mode!r} is unknown; use {', '.join(MODES)}")
-    types = SETTINGS[mode].types
+    types = IO_TYPES[mode]
     for key, value in (("input_type", input_type), ("output_type", output_type)):
         if value is not None and value not in types:
             raise ConfigError(

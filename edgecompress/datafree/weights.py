@@ -19,6 +19,8 @@ from edgecompress.vocabulary import Rounding
 if TYPE_CHECKING:
     import keras
 
+MOST_BITS = 8
+"""Of a weight in a flatbuffer."""
 MOST_STRETCH = 2.0
 """By how much a scale is changed at most to keep the variance of an output."""
 
@@ -63,16 +65,17 @@ def put_on_grid(
     model: keras.Model,
     statistics: Statistics,
     *,
-    bits: int,
+    bits: int | Mapping[str, int],
     rounding: Rounding,
     correct_bias: bool,
     per_channel: bool = True,
 ) -> OnGrid:
     """A new model whose kernels hold whole numbers of `bits` bits, signed, times their scales.
 
-    `model` is a folded one (see `fold`), `statistics` those of the model before folding. One scale
-    for each output, or with `per_channel=False` for each kernel: max|w| / 127 with 8 bits, with
-    fewer the one with the smallest error, times what keeps the variance of the outputs. Depthwise
+    `bits` are those of all kernels, or by layer (MOST_BITS where a layer is not named). `model` is
+    a folded one (see `fold`), `statistics` those of the model before folding. One scale for each
+    output, or with `per_channel=False` for each kernel: max|w| / 127 with 8 bits, with fewer the
+    one with the smallest error, times what keeps the variance of the outputs. Depthwise
     kernels, and those of too many inputs for their covariances, take "squant" in place of
     "compensated".
     `correct_bias` takes the mean of the error out of the outputs, in the bias or what stands for it
@@ -89,17 +92,18 @@ def put_on_grid(
         rule: Rounding = rounding
         if rule == "compensated" and (kernel.depthwise or second[0].ndim == 1):
             rule = "squant"
-        points, scales = _points(kernel.rows, bits, rule, second, shared=not per_channel)
         name, weight = kernel.call.name, kernel.weight
+        own = bits if isinstance(bits, int) else bits.get(name, MOST_BITS)
+        points, scales = _points(kernel.rows, own, rule, second, shared=not per_channel)
         whole = points.astype(np.int8)
         flat = whole.transpose(2, 0, 1).reshape(whole.shape[-1], -1)
-        grid = Grid(kernel.back(points).astype(np.int8), kernel.back(scales), bits, (flat, scales))
+        grid = Grid(kernel.back(points).astype(np.int8), kernel.back(scales), own, (flat, scales))
         old = changes.get(name, read_weights(kernel.call.op))
         new = (grid.values * grid.scales).astype(kernel.array.dtype)
         changes[name] = {**old, weight: new}
         grids[name, weight] = grid
         wrong = points * scales - kernel.rows
-        told.append(Rounded(name, weight, bits, rule, _error(kernel.rows, wrong, second)))
+        told.append(Rounded(name, weight, own, rule, _error(kernel.rows, wrong, second)))
         mean = (
             mean_output(graph, kernel, wrong, read) if correct_bias and read is not None else None
         )

@@ -9,6 +9,7 @@ import pytest
 
 from edgecompress import runtimes
 from edgecompress.artifact import Artifact
+from edgecompress.backends import aot
 from edgecompress.calibrated import on_grids, packed, quantized, spread
 from edgecompress.errors import UnsupportedError
 from edgecompress.quantization import quantize
@@ -196,3 +197,51 @@ def test_only_convolutions_whose_weights_fit_are_packed(integers: bytes) -> None
         assert (w.array == before[kind][0].array).all()
     jobs = [runtimes.submit(data, ROWS, runtime="tflm") for data in (wide, narrow)]
     assert np.array_equal(*(job.result().raw for job in jobs))
+
+
+def test_an_output_without_weights_does_not_slow_the_others_down() -> None:
+    import keras
+    from keras import layers as kl
+
+    keras.utils.set_random_seed(3)
+    x = keras.Input(ROWS.shape[1:])
+    y = kl.Conv1D(8, 3, name="conv", bias_initializer="random_normal")(x)
+    y = kl.DepthwiseConv1D(2, name="deep", bias_initializer="ones")(y)
+    y = kl.Dense(6, name="last", bias_initializer="random_normal")(kl.Flatten()(y))
+    model = keras.Model(x, y)
+    for name in ("conv", "deep", "last"):
+        weights, bias = model.get_layer(name).get_weights()
+        weights[(..., slice(1, 3), 0) if name == "deep" else (..., slice(1, 3))] = 0
+        model.get_layer(name).set_weights([weights, bias])
+    data = quantize(Artifact("dead", model), calibration=ROWS).need_tflite("test")
+    program = read(data)
+    for op in program.ops:
+        if op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            weights, bias = (program.tensors[i] for i in op.inputs[1:3])
+            rows = np.moveaxis(np.asarray(weights.array), 3 if "DEPTH" in op.kind else 0, 0)
+            dead = ~rows.reshape(len(rows), -1).any(axis=1)
+            assert dead.any() and not dead.all()
+            assert np.asarray(weights.scales)[dead].min() == max(weights.scales)
+            assert np.abs(np.asarray(bias.array)).max() < 2**20
+            unit = program.tensors[op.inputs[0]].scales[0]
+            assert np.allclose(bias.scales, unit * np.asarray(weights.scales))
+    calls = [step.call.function for step in aot.schedule(program).steps]
+    assert not [name for name in calls if "plain" in name]
+    got = runtimes.run(data, ROWS, runtime="litert").values
+    wrong = np.abs(got - model.predict_on_batch(ROWS))
+    assert wrong.max() < 3 * program.tensors[program.outputs[0]].scales[0]
+
+
+def test_an_output_of_nothing_is_no_damage() -> None:
+    import keras
+    from keras import layers as kl
+
+    x = keras.Input(ROWS.shape[1:])
+    y = kl.Conv1D(4, 3, name="conv", kernel_initializer=keras.initializers.HeNormal(seed=1))(x)
+    model = keras.Model(x, y)
+    weights, bias = model.get_layer("conv").get_weights()
+    weights[..., 2] = 0
+    model.get_layer("conv").set_weights([weights, bias])
+    data = quantize(Artifact("none", model), calibration=ROWS, mode="int16x8").need_tflite("test")
+    got = runtimes.run(data, ROWS, runtime="tflm").values
+    assert np.abs(got - model.predict_on_batch(ROWS)).max() < 0.05 and not got[..., 2].any()

@@ -10,6 +10,7 @@ import pytest
 
 from edgecompress import runtimes
 from edgecompress.artifact import Artifact
+from edgecompress.backends import aot, tflm
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import compare, first_difference
 from edgecompress.quantization import Mode, activations, quantize, sqnr
@@ -148,6 +149,13 @@ def test_tflm_and_the_reference_agree(mode: str, converted: dict[str, Artifact])
         apart = first_difference(data, ROWS)
         assert device.raw.dtype == np.int16 and bits.max_diff <= 2
         assert apart is None or (apart.kind, apart.max_diff) == ("FULLY_CONNECTED", 1)
+
+
+def test_both_backends_have_int16_activations(converted: dict[str, Artifact]) -> None:
+    program = read(converted["int16x8"].need_tflite("test"))
+    assert not tflm.supports(program) and not aot.supports(program)
+    (dense,) = [op for op in program.ops if op.kind == "FULLY_CONNECTED"]
+    assert len(program.tensors[dense.inputs[1]].scales) == 1
 
 
 def test_other_modes_and_types(model: Any, converted: dict[str, Artifact]) -> None:
