@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -56,6 +56,8 @@ def prune_structured(
     scope: Scope = "global",
     round_to: int = 1,
     min_channels: int = 1,
+    floor: float = 0.0,
+    sizes: Mapping[str, int] | None = None,
     protect: Sequence[str] = (),
     data: Data | None = None,
     seed: int = 0,
@@ -70,9 +72,10 @@ def prune_structured(
 
     The options are those of `Options`; `data` (x, y) is for score="taylor". `repair` goes by the
     weights alone, or by `samples` (N, *input_shape) without labels: repair="activation" then works
-    layer by layer (`datafree.sequential`). A repair without samples is measured on the rows
-    `audit` (N, *input_shape), which change nothing but the report. For fewer than 8 `weight_bits`
-    repair="udfc" makes up in the same solve (`datafree.joint`).
+    layer by layer (`datafree.sequential`). Scope "sensitivity" is measured on `samples`. A repair
+    without samples is measured on the rows `audit` (N, *input_shape), which change nothing but the
+    report. For fewer than 8 `weight_bits` repair="udfc" makes up in the same solve
+    (`datafree.joint`).
 
     Errors as in `plan`; UnsupportedError for a repair without samples where nothing is known of the
     activations; StageOrderError without a Keras model or after quantisation. The step's effect
@@ -93,6 +96,8 @@ def prune_structured(
         scope=scope,
         round_to=round_to,
         min_channels=min_channels,
+        floor=floor,
+        sizes=sizes or {},
         protect=tuple(protect),
         seed=seed,
         unknown=unknown,
@@ -101,7 +106,9 @@ def prune_structured(
         weight_bits=weight_bits,
     )
     statistics = learned(model, options, samples)
-    chosen, goal = follow(model, options, data=data, statistics=statistics, progress=progress)
+    chosen, goal = follow(
+        model, options, data=data, statistics=statistics, samples=samples, progress=progress
+    )
     outcome = mended(
         model,
         chosen,
@@ -123,8 +130,9 @@ def prune_structured(
     }
     given = {name: value for name, value in asdict(options).items() if value is not None}
     looked_at = given.pop("samples")
-    effect["samples"] = looked_at if options.learns else 0
-    step = Step("prune_structured", {**given, "protect": list(protect)}, effect)
+    effect["samples"] = looked_at if options.looks else 0
+    given["protect"], given["sizes"] = list(protect), dict(options.sizes)
+    step = Step("prune_structured", given, effect)
     return artifact.after(step, keras=smaller)
 
 

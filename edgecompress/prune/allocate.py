@@ -32,29 +32,20 @@ DEAD = 1e-6
 def queue(
     view: View,
     orders: Mapping[str, npt.NDArray[np.int64]],
-    scores: Sequence[Array],
-    statistics: Statistics,
+    prices: Sequence[Array],
     *,
     target: Target,
-    min_channels: int,
+    least: Sequence[int],
 ) -> npt.NDArray[np.int64]:
     """The groups, by their places in `orders`, in the order in which to take a channel from them.
 
-    `orders` has each group's channels, least important first, and `scores` the scores behind
-    them. The next channel is that of the group with the least predicted loss times score per
-    saved unit of the target (`budgets.meter`). See `losses` for the loss; of a group it is made
-    convex, so that a channel whose removal pays only together with the next is no hurdle. On
-    ResNet-20, ResNet-8 and the DS-CNN the product keeps more accuracy than the loss alone, which
-    trusts the model of the activations, or the score alone, which knows no repair.
+    `orders` has each group's channels, least important first, `prices` what the removal of each but
+    the last costs, and `least` how many of each group stay. The next channel is that of the group
+    with the least price per saved unit of the target (`budgets.meter`).
     """
-    shares, measure = shares_of(view, statistics), meter(view, target)
-    known = [folded(view, reader) for reader in readers(view, statistics)]
-    prices = [
-        convex(losses(view, group, known, order, shares)) * score[order][:-1]
-        for (group, order), score in zip(orders.items(), scores, strict=True)
-    ]
+    measure = meter(view, target)
     sizes = np.array([len(order) for order in orders.values()], dtype=np.int64)
-    free = np.maximum(sizes - min_channels, 0)
+    free = np.maximum(sizes - np.array(least, dtype=np.int64), 0)
     taken, found = np.zeros_like(sizes), list[int]()
     while len(found) < free.sum():
         saved = _saved(view, orders, taken, measure)
@@ -69,6 +60,27 @@ def queue(
             taken[place] += 1
             found.append(place)
     return np.array(found, dtype=np.int64)
+
+
+def predicted(
+    view: View,
+    orders: Mapping[str, npt.NDArray[np.int64]],
+    scores: Sequence[Array],
+    statistics: Statistics,
+) -> list[Array]:
+    """The price of each channel of `orders`, by group: predicted loss times score (see `queue`).
+
+    See `losses` for the loss; of a group it is made convex, so that a channel whose removal pays
+    only together with the next is no hurdle. On ResNet-20, ResNet-8 and the DS-CNN the product
+    keeps more accuracy than the loss alone, which trusts the model of the activations, or the
+    score alone, which knows no repair.
+    """
+    shares = shares_of(view, statistics)
+    known = [folded(view, reader) for reader in readers(view, statistics)]
+    return [
+        convex(losses(view, group, known, order, shares)) * score[order][:-1]
+        for (group, order), score in zip(orders.items(), scores, strict=True)
+    ]
 
 
 def losses(

@@ -180,7 +180,7 @@ def search(
         )
         raise ConfigError(
             f"prune: {target}={asked:g} cannot be reached: at best {best} of {before} remain"
-            f" ({best / before:.4f}) with these min_channels, round_to and protected layers"
+            f" ({best / before:.4f}) with these min_channels, floor, round_to and protected layers"
             f"{whole if doubted else ''}"
         )
     progress(target, tries, tries)

@@ -29,23 +29,24 @@ class Chooser:
     orders: tuple[npt.NDArray[np.int64], ...]
     queue: npt.NDArray[np.int64] | None
     round_to: int
-    min_channels: int
+    least: tuple[int, ...]
 
     @staticmethod
     def of(
-        scores: Sequence[npt.NDArray[Any]], scope: Scope, *, round_to: int, min_channels: int
+        scores: Sequence[npt.NDArray[Any]], scope: Scope, *, round_to: int, least: tuple[int, ...]
     ) -> Chooser:
-        """Rank the channels of the prunable groups by their scores, ties by position."""
+        """Rank the channels of the prunable groups by their scores, ties by position; of each
+        group at least so many stay as `least` says."""
         orders = tuple(np.argsort(s, kind="stable") for s in scores)
         if scope == "layer" or not scores:
-            return Chooser(orders, None, round_to, min_channels)
+            return Chooser(orders, None, round_to, least)
         levels, owners = [], []
         for g, (s, order) in enumerate(zip(scores, orders, strict=True)):
-            free = max(len(s) - min_channels, 0)
+            free = max(len(s) - least[g], 0)
             levels.append(s[order][:free])
             owners.append(np.full(free, g))
         queue = np.concatenate(owners)[np.argsort(np.concatenate(levels), kind="stable")]
-        return Chooser(orders, queue, round_to, min_channels)
+        return Chooser(orders, queue, round_to, least)
 
     @property
     def steps(self) -> tuple[float, ...]:
@@ -63,7 +64,7 @@ class Chooser:
         else:
             n = math.floor(fraction * int(sizes.sum()) + ROUNDING)
             counts = np.bincount(self.queue[:n], minlength=len(sizes))
-        kept = np.maximum(sizes - counts, np.minimum(sizes, self.min_channels))
+        kept = np.maximum(sizes - counts, np.minimum(sizes, np.array(self.least, dtype=np.int64)))
         kept = np.minimum(sizes, -(-kept // self.round_to) * self.round_to)
         return [
             tuple(sorted(order[: size - keep].tolist()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -24,11 +25,11 @@ from edgecompress.datafree.sequential import sequential
 from edgecompress.datafree.statistics import Statistics
 from edgecompress.errors import ConfigError
 from edgecompress.progress import Progress, silent
-from edgecompress.prune import allocate, budgets
+from edgecompress.prune import allocate, budgets, sensitivity
 from edgecompress.prune.budgets import Goal
-from edgecompress.prune.choose import Chooser
+from edgecompress.prune.choose import ROUNDING, Chooser
 from edgecompress.prune.scores import SCORES, Data, Task
-from edgecompress.recipe import BY_SAMPLES, Choice
+from edgecompress.settings import BY_SAMPLES, Choice
 from edgecompress.vocabulary import REPAIRS, SCORE_NAMES, TARGETS, Scope, ScoreName, Target, Unknown
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ class Options(Choice):
     most: `macs`, `params`, or on the device `flash`, `ram` (bytes) or `instructions`, as
     `budgets.on_device` counts them; a share of the original in (0, 1], or above 1 a whole number.
     `scope="global"` ranks the channels of all groups together, "layer" takes the same ratio of
-    every group, "predicted" what the repaired layers can do without (`prune.allocate`). In every
-    group at least `min_channels` channels stay and what stays is rounded up to a multiple of
-    `round_to` (never above the group's size), so rounding removes fewer channels than asked for.
+    every group, "predicted" what the repaired layers can do without (`prune.allocate`),
+    "sensitivity" what the outputs can do without (`prune.sensitivity`), as `samples` show it. In
+    every group at least `min_channels` channels and the share `floor` of its `sizes` (of a model
+    that was pruned before: its channels then; else its own) stay, and what stays is rounded up to a
+    multiple of `round_to` (never above the group's size), so that rounding removes fewer channels.
     `protect` names layers whose output channels stay. `unknown` as in `channels.groups`. `repair`
     says how the layers that read removed channels are made to do without them; channels that
     cannot be repaired stay. `samples` counts the samples that there are to learn from, which only
@@ -57,8 +60,11 @@ class Options(Choice):
     seed: int = 0
     samples: int = 0
     weight_bits: int = 8
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.floor <= 1:
+            raise ConfigError(f"prune: floor={self.floor} is not in [0, 1]")
         name, value = self.target
         if name == "ratio" and not 0 <= value < 1:
             raise ConfigError(
@@ -90,11 +96,20 @@ class Options(Choice):
                 f'prune: repair="{self.repair}" goes by the weights alone; leave the samples out,'
                 ' or use repair="activation"'
             )
+        if self.scope == "sensitivity" and not self.samples:
+            raise ConfigError(
+                "prune: scope sensitivity is measured on rows; pass samples (N, *input_shape)"
+            )
         if self.scope == "predicted" and self.repair == "none":
             raise ConfigError(
                 'prune: scope predicted goes by what a repair leaves; add repair="activation", or'
                 ' use scope="global"'
             )
+
+    def least(self, group: str, size: int) -> int:
+        """How many of the `size` channels of `group` stay at least."""
+        share = math.ceil(self.floor * self.sizes.get(group, size) - ROUNDING)
+        return min(size, max(self.min_channels, share))
 
     @property
     def target(self) -> tuple[Target, float]:
@@ -180,7 +195,9 @@ def plan(
     """
     chosen = Options(**options, samples=0 if samples is None else len(samples))
     statistics = learned(model, chosen, samples)
-    return follow(model, chosen, data=data, statistics=statistics, progress=progress)[0]
+    return follow(
+        model, chosen, data=data, statistics=statistics, samples=samples, progress=progress
+    )[0]
 
 
 def learned(
@@ -200,6 +217,7 @@ def follow(
     *,
     data: Data | None,
     statistics: Statistics | None,
+    samples: npt.NDArray[Any] | None,
     progress: Progress,
 ) -> tuple[PrunePlan, Goal]:
     """What `plan` does, with its options in one object, and what became of the target."""
@@ -222,17 +240,17 @@ def follow(
     if target != "ratio" or value > 0:
         _check_prunable(groups)
     ranked = [s for g, s in zip(groups, scores, strict=True) if g.protected is None]
-    chooser = Chooser.of(
-        ranked, options.scope, round_to=options.round_to, min_channels=options.min_channels
-    )
+    least = tuple(options.least(g.name, g.size) for g in _free(groups))
+    chooser = Chooser.of(ranked, options.scope, round_to=options.round_to, least=least)
+    orders = {g.name: order for g, order in zip(_free(groups), chooser.orders, strict=True)}
+    prices: Sequence[npt.NDArray[Any]] | None = None
     if options.scope == "predicted" and statistics is not None:
-        free = {g.name: order for g, order in zip(_free(groups), chooser.orders, strict=True)}
-        chooser = replace(
-            chooser,
-            queue=allocate.queue(
-                view, free, ranked, statistics, target=target, min_channels=options.min_channels
-            ),
-        )
+        prices = allocate.predicted(view, orders, ranked, statistics)
+    if options.scope == "sensitivity" and samples is not None:
+        prices = sensitivity.prices(view, orders, samples, progress=progress)
+    if prices is not None and orders:
+        queue = allocate.queue(view, orders, prices, target=target, least=least)
+        chooser = replace(chooser, queue=queue)
 
     def chosen(fraction: float) -> PrunePlan:
         drops = iter(chooser.drops(fraction))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import channels, pipeline, prune
+from edgecompress import channels, pipeline, prune, stages
 from edgecompress.artifact import Artifact
 from edgecompress.channels.graph import read_weights
 from edgecompress.datafree.apply import LEAST, repaired, tempered, variances
@@ -20,7 +20,8 @@ from edgecompress.datafree.model import modelled
 from edgecompress.datafree.readers import readers
 from edgecompress.datafree.weights import put_on_grid
 from edgecompress.errors import ConfigError
-from edgecompress.recipe import Prune, Quantize, Recipe
+from edgecompress.recipe import Recipe
+from edgecompress.settings import Prune, Quantize
 from tests.small_models import batch, depthwise_flatten, grouped, outputs, randomised, residual
 
 BITS = 3
@@ -180,10 +181,11 @@ def test_a_run_passes_the_bits_of_its_quantisation(
     def pruned(artifact: Artifact, *, weight_bits: int, **options: Any) -> Artifact:
         raise ConfigError(f"stop at {weight_bits}")
 
-    monkeypatch.setattr(pipeline, "prune_structured", pruned)
+    monkeypatch.setattr(stages, "prune_structured", pruned)
     small().save(tmp_path / "small.keras")
     recipe = Recipe(
-        Prune(ratio=0.4, repair=repair), Quantize(calibration="data-free", weight_bits=4)
+        prune=Prune(ratio=0.4, repair=repair),
+        quantize=Quantize(calibration="data-free", weight_bits=4),
     )
     with pytest.raises(ConfigError, match="^stop at 4$"):
         pipeline.compress(tmp_path / "small.keras", recipe=recipe)

@@ -249,7 +249,7 @@ def test_taylor_takes_classes_values_or_the_input_as_target(target: str) -> None
         ({"ratio": 0.1, "score": "l3"}, r"^prune: unknown score 'l3'; use l1, l2, random, bn_"),
         (
             {"ratio": 0.1, "scope": "net"},
-            r"^prune: unknown scope 'net'; use global, layer, predicted$",
+            r"^prune: unknown scope 'net'; use global, layer, predicted, sensitivity$",
         ),
         ({"ratio": 0.1, "round_to": 0}, r"^prune: round_to=0 is not a whole number from 1$"),
         ({"ratio": 0.1, "min_channels": 1.5}, r"^prune: min_channels=1.5 is not a whole number"),
@@ -332,6 +332,8 @@ def test_the_step_tells_what_changed_and_repeats_the_run(model: Any) -> None:
         "scope": "global",
         "round_to": 2,
         "min_channels": 1,
+        "floor": 0.0,
+        "sizes": {},
         "protect": [],
         "seed": 7,
         "unknown": "error",
@@ -369,6 +371,8 @@ def test_every_option_reaches_the_plan(chain: Any) -> None:
         "scope": "layer",
         "round_to": 2,
         "min_channels": 3,
+        "floor": 0.1,
+        "sizes": {"a": 12},
         "protect": ["b"],
         "seed": 5,
         "unknown": "barrier",
@@ -379,12 +383,30 @@ def test_every_option_reaches_the_plan(chain: Any) -> None:
     assert step.params == options
     assert step.effect["plan"] == prune.plan(chain, **options).to_json()
     assert [row["layer"] for row in step.effect["repair"]] == ["b"]
-    for name in options.keys() - {"ratio", "scope", "repair", "weight_bits"}:
+    for name in options.keys() - {"ratio", "scope", "repair", "weight_bits", "floor", "sizes"}:
         fewer = {key: value for key, value in options.items() if key != name}
         assert prune.plan(chain, **fewer).to_json() != step.effect["plan"], name
     for unknown in ("ratoi", "calibration"):
         with pytest.raises(TypeError, match=unknown):
             prune.plan(chain, ratio=0.5, **{unknown: "data-free"})
+
+
+def test_a_share_of_every_group_stays(chain: Any) -> None:
+    """Of its channels, or of those it had before."""
+    for options, stay in (
+        ({}, [1, 1]),
+        ({"floor": 0.5}, [4, 3]),
+        ({"floor": 0.5, "min_channels": 5}, [5, 5]),
+        ({"floor": 0.5, "sizes": {"a": 12, "b": 7}}, [6, 4]),
+        ({"floor": 0.5, "sizes": {"a": 40}}, [8, 3]),
+    ):
+        for scope in ("layer", "global"):
+            given: dict[str, Any] = {"ratio": 0.99, "scope": scope, **options}
+            groups = prune.plan(chain, **given).groups
+            kept = {group.name: group.size - len(group.drop) for group in groups}
+            assert [kept["a"], kept["b"]] == stay, given
+    with pytest.raises(ConfigError, match=r"^prune: floor=2 is not in \[0, 1\]$"):
+        prune.plan(chain, ratio=0.5, floor=2)
 
 
 def test_samples_count_where_they_are_looked_at(model: Any) -> None:
