@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from edgecompress.artifact import Step
+from edgecompress.backends.aot.density import Row, Side
 from edgecompress.report import (
     AccuracyRow,
     BoardRow,
@@ -148,7 +149,7 @@ REPORT = Report(
     accuracy=(
         AccuracyRow(
             "test", "held out", "top1", 100, 0.95, 0.94, 0.93, 0.9, 10,
-            confusion=((31, 2, 1), (1, 32, 0), (3, 0, 30)),
+            confusion=((31, 2, 1), (1, 32, 0), (3, 0, 30)), trained=0.945,
         ),
         AccuracyRow("noisy", "with noise", "top1", 50, 0.85, 0.84, 0.8, None, None),
     ),
@@ -162,6 +163,11 @@ REPORT = Report(
     ),
     unsupported=(),
     aot_unsupported=(),
+    density=(
+        Row(0, "conv", "CONV_2D", 180, 120, 9,
+            Side("ec_conv_sparse_s8", 300, 9000), Side("ec_conv_pairs_s8", 500, 12000)),
+    ),
+    gzip=640,
     budget=(
         Verdict("size.tflite", None, 8192.0, 0.0, 8000.0),
         Verdict("accuracy.min", 0.9, None, 0.0, 0.93),

@@ -170,9 +170,13 @@ def _unit(limit: str) -> str:
 
 
 def _losses(row: AccuracyRow) -> dict[str, float]:
-    """What pruning and quantising lost of the metric, as far as it was measured."""
+    """What each stage lost of the metric, as far as it was measured."""
     sign = 1 if row.metric == "mse" else -1
-    stages = [("pruning", row.pruned), ("quantising", row.compressed)]
+    stages = [
+        ("pruning", row.pruned),
+        ("training", row.trained),
+        ("quantising", row.compressed),
+    ]
     found, before = {}, row.float
     for name, after in stages:
         if after is not None and before is not None:

@@ -156,9 +156,10 @@ def render(report: Report) -> str:
         blocks += [BOARD_NOTE, *([_listed(remarks)] if remarks else []), *_parts(report)]
     if report.memory is not None:
         blocks += ["## Memory of the ahead-of-time C", *_memory(report.memory)]
-    if any(row.pruned is not None or row.tflm is not None for row in report.accuracy):
+    extra = ("pruned", "trained", "tflm")
+    if any(getattr(row, stage) is not None for row in report.accuracy for stage in extra):
         blocks += ["## Accuracy by stage", _stages(report)]
-    for section in stages.sections(report.steps):
+    for section in stages.sections(report):
         table = _safe(section.headings, section.rows)
         blocks += [f"## {_text(section.title)}", section.note, table]
     if report.operators:
@@ -243,12 +244,13 @@ def _stages(report: Report) -> str:
             row.split,
             formatted(row.float, row.metric),
             formatted(row.pruned, row.metric),
+            formatted(row.trained, row.metric),
             formatted(row.compressed, row.metric),
             NONE if row.tflm is None else f"{formatted(row.tflm, row.metric)} ({row.tflm_samples})",
         )
         for row in report.accuracy
     ]
-    return _safe(("split", "float", "pruned", "compressed", "TFLM (samples)"), table)
+    return _safe(("split", "float", "pruned", "trained", "compressed", "TFLM (samples)"), table)
 
 
 def operator(row: OperatorRow) -> tuple[str, ...]:

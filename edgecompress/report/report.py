@@ -1,4 +1,4 @@
-"""The frozen tables of a report, their JSON form (schema 2) and the budget check.
+"""The frozen tables of a report, their JSON form (schema 3) and the budget check.
 
 What was not measured is None, never 0.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgecompress.artifact import Json, Step
+from edgecompress.backends.aot.density import Row
 from edgecompress.errors import BudgetExceeded
 from edgecompress.files import write_text
 from edgecompress.report.boards import BoardRow
@@ -29,7 +30,7 @@ _LIMIT = re.compile(
     r"accuracy\.(max_drop|min)|size\.(aot_arena|arena|macs|params|tflite)"
     r"|board\.[0-9a-z_-]+\.(flash|ram|arena|stack|instructions|cycles|microseconds)"
 )
-SCHEMA, OLDER = 2, (1,)
+SCHEMA, OLDER = 3, (1, 2)
 """The schema of report.json that is read and written, and those before it."""
 
 
@@ -70,7 +71,8 @@ class Size:
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """One split: the metric of the float model, of the pruned float model and of the flatbuffer.
+    """One split: the metric of the float model, of the pruned one, of the one that was trained on
+    after that, and of the flatbuffer.
 
     top1 and auc are fractions (more is better), mse is in the output's own unit (less is better).
     `tflm` is the metric under the TFLM interpreter on its first `tflm_samples` rows. `confusion`
@@ -88,6 +90,7 @@ class AccuracyRow:
     tflm: Number | None
     tflm_samples: int | None
     confusion: tuple[tuple[int, ...], ...] | None = None
+    trained: Number | None = None
 
     def __post_init__(self) -> None:
         self._check_confusion()
@@ -96,7 +99,7 @@ class AccuracyRow:
             raise ReportError("tflm and tflm_samples: one is given without the other")
         if self.tflm_samples is not None and self.tflm_samples > self.samples:
             raise ReportError(f"tflm_samples = {self.tflm_samples}: more than {self.samples} rows")
-        for name in ("float", "pruned", "compressed", "tflm"):
+        for name in ("float", "pruned", "trained", "compressed", "tflm"):
             value = getattr(self, name)
             most = math.inf if self.metric == "mse" else 1
             if value is not None and not 0 <= value <= most:
@@ -273,6 +276,9 @@ class Report:
     """Everything a run of the pipeline found out.
 
     `budget` are the limits that were checked, `unchecked` those of boards that were not measured.
+    `density` has the operators of a model with many zeros, or few distinct weights, as the
+    ahead-of-time C runs them and as it would run dense ones; `gzip` are the bytes of its weights
+    as a compressed file, which no microcontroller runs from.
     """
 
     name: str
@@ -291,10 +297,15 @@ class Report:
     memory: MemoryMap | None = None
     labels: tuple[str, ...] = ()
     unchecked: tuple[Verdict, ...] = ()
-    schema: Literal[2] = 2
+    density: tuple[Row, ...] = ()
+    gzip: int | None = None
+    schema: Literal[3] = 3
 
     def __post_init__(self) -> None:
         count = len(self.operators)
+        if any(not 0 <= row.op < count for row in self.density):
+            raise ReportError(f"density: a row is of none of {count} operators")
+        at_least(0, gzip=self.gzip)
         for row in self.boards:
             if row.profile and len(row.profile) != count:
                 raise ReportError(f"boards: {row.key}: a profile of {count} operators is wanted")

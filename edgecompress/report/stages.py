@@ -1,15 +1,30 @@
-"""What the stages did to each group and layer, as tables for Markdown: (title, note, rows)."""
+"""What the stages did to each group and layer, and what it gains, as tables of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgecompress.artifact import Step
+
+if TYPE_CHECKING:
+    from edgecompress.report.report import Report
 
 GROUPS = ("group", "channels", "removed", "ratio", "score", "stays because")
 REPAIRED = ("layer", "reads", "removed", "predicted error", "measured error", "guard")
 ROUNDED = ("layer", "weight", "bits", "rounding", "predicted error")
+TRAINED = ("stage", "epochs", "best after", "validation rows", "metric", "before", "after")
+DENSE = (
+    "layer",
+    "zeros",
+    "distinct",
+    "kernel",
+    "flash",
+    "flash, dense",
+    "instructions",
+    "instructions, dense",
+)
+PROMISED = ("stage", "layer", "what", "promised", "found")
 
 
 class Section(NamedTuple):
@@ -21,13 +36,13 @@ class Section(NamedTuple):
     rows: list[tuple[str, ...]]
 
 
-def sections(steps: Sequence[Step]) -> Iterator[Section]:
-    """The tables that the steps have rows for, in the order of the steps."""
-    for step in steps:
-        for make in _SECTIONS.get(step.stage, ()):
-            section = make(step)
-            if section.rows:
-                yield section
+def sections(report: Report) -> Iterator[Section]:
+    """The tables that `report` has rows for: those of its steps, in their order (of a stage that
+    was run several times, of the last), then training and density."""
+    steps = report.steps
+    last = {step.stage: step for step in steps}
+    made = [make(step) for step in last.values() for make in _SECTIONS.get(step.stage, ())]
+    yield from (section for section in [*made, _trained(steps), _density(report)] if section.rows)
 
 
 def _groups(step: Step) -> Section:
@@ -39,13 +54,15 @@ def _groups(step: Step) -> Section:
         [
             (
                 group["name"],
-                str(group["size"]),
-                str(len(group["drop"])),
-                f"{len(group['drop']) / group['size']:.0%}",
+                str(size),
+                str(removed),
+                f"{removed / size:.0%}",
                 str(step.params.get("score", "")) if group["protected"] is None else "",
                 group["protected"] or "",
             )
             for group in groups
+            for size in [step.params.get("sizes", {}).get(group["name"], group["size"])]
+            for removed in [size - group["size"] + len(group["drop"])]
         ],
     )
 
@@ -85,7 +102,74 @@ def _rounded(step: Step) -> Section:
     )
 
 
-_SECTIONS = {"prune_structured": (_groups, _repaired), "quantize": (_rounded,)}
+def _promised(step: Step) -> Section:
+    return Section(
+        "Promises",
+        "What the stages promise of the weights, counted in the converted file.",
+        PROMISED,
+        [
+            (row["stage"], row["layer"], row["what"], _bound(row), str(row["found"]))
+            for row in step.effect["promises"]
+        ],
+    )
+
+
+def _bound(row: Mapping[str, Any]) -> str:
+    return f"at {'least' if row['at_least'] else 'most'} {row['promised']}"
+
+
+def _trained(steps: Sequence[Step]) -> Section:
+    found = [(step.stage, step.effect["training"]) for step in steps if "training" in step.effect]
+    return Section(
+        "Training",
+        "The validation says when to stop; none of its rows is among those that accuracies are of.",
+        TRAINED,
+        [
+            (
+                stage,
+                str(row["epochs"]),
+                str(row["best_epoch"]),
+                f"{row['rows']:,}",
+                row["metric"],
+                f"{row['before']:.4g}",
+                f"{row['after']:.4g}",
+            )
+            for stage, row in found
+        ],
+    )
+
+
+def _density(report: Report) -> Section:
+    size = "" if report.gzip is None else f"{report.gzip:,} bytes"
+    return Section(
+        "Dense against sparse",
+        "Layers as the ahead-of-time C runs them, in bytes of their constants and instructions"
+        " estimated for a Cortex-M4, beside the best choice among dense kernels."
+        f" Gzipped, all weights are a file of {size}, which no microcontroller runs from.",
+        DENSE,
+        [
+            (
+                row.layer or row.kind,
+                f"{row.zeros / row.weights:.0%}",
+                str(row.distinct),
+                row.chosen.kernel or "in the layer before",
+                *(_number(n) for n in (row.chosen.flash, row.dense.flash)),
+                *(_number(n) for n in (row.chosen.instructions, row.dense.instructions)),
+            )
+            for row in report.density
+        ],
+    )
+
+
+def _number(value: int | None) -> str:
+    return "not known" if value is None else f"{value:,}"
+
+
+_SECTIONS = {
+    "prune_structured": (_groups, _repaired),
+    "quantize": (_rounded,),
+    "promises": (_promised,),
+}
 
 
 def _guard(row: Mapping[str, Any]) -> str:

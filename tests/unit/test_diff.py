@@ -497,6 +497,7 @@ def reports(draw: st.DrawFn) -> Report:
         name=draw(NAMES),
         tools=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
         operators=tuple(ops),
+        density=(),
         accuracy=tuple(rows),
         size=dataclasses.replace(
             REPORT.size, tflite=draw(change), macs=draw(change), arena=draw(change)

@@ -49,6 +49,50 @@ REPORT = Report(
 )
 
 
+def test_dense_stands_beside_sparse() -> None:
+    """And a row of no operator is refused."""
+    text = markdown.render(FULL)
+    assert "## Dense against sparse" in text and "a file of 640 bytes, which no micro" in text
+    row = "| conv | 67% | 9 | ec_conv_sparse_s8 | 300 | 500 | 9,000 | 12,000 |"
+    assert row in text.splitlines()
+    assert "Dense against sparse" not in markdown.render(changed(density=(), gzip=None))
+    with pytest.raises(ReportError, match="^density: a row is of none of 3 operators$"):
+        changed(density=(dataclasses.replace(FULL.density[0], op=3),))
+
+
+def test_training_and_promises_are_told() -> None:
+    training = {
+        "metric": "top1", "rows": 50, "before": 0.5, "after": 0.75, "epochs": 7, "best_epoch": 6,
+        "losses": [1.0], "validations": [0.75],
+    }  # fmt: skip
+    promise = {
+        "stage": "sparsify", "layer": "conv", "what": "zeros", "promised": 120, "found": 121,
+        "at_least": True,
+    }  # fmt: skip
+    steps = (
+        Step("finetune", {}, {"training": training}),
+        Step("promises", {}, {"promises": [promise]}),
+    )
+    lines = markdown.render(changed(steps=steps)).splitlines()
+    assert "| finetune | 7 | 6 | 50 | top1 | 0.5 | 0.75 |" in lines
+    assert "| sparsify | conv | zeros | at least 120 | 121 |" in lines
+
+
+def test_groups_of_the_last_round_count_from_the_first() -> None:
+    """A group of 8 that lost 2 before and loses 1 now has lost 3 of 8."""
+    rounds = [
+        Step(
+            "prune_structured",
+            {"score": "l2", "sizes": {"a": 8}},
+            {"plan": {"groups": [{"name": "a", "size": size, "drop": drop, "protected": None}]}},
+        )
+        for size, drop in ((8, [0, 1]), (6, [5]))
+    ]
+    lines = markdown.render(changed(steps=tuple(rounds))).splitlines()
+    assert "| a | 8 | 3 | 38% | l2 |  |" in lines
+    assert not any(line.startswith("| a | 8 | 2 |") for line in lines)
+
+
 def test_json_round_trip(tmp_path: Path) -> None:
     at = Difference("ADD", "sum", 1, 10, 2.0)
     proof = dataclasses.replace(PROOF, exact=767, mismatch=1, max_diff=2, differs_at=at)
@@ -57,7 +101,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
     judged = dataclasses.replace(report, budget=(kept,), unchecked=(open_,))
     judged.save(tmp_path)
     assert Report.read(tmp_path) == Report.read(tmp_path / "report.json") == judged
-    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 2
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 3
     assert (tmp_path / "report.md").read_text() == markdown.render(judged)
 
 
@@ -66,14 +110,14 @@ def test_json_round_trip(tmp_path: Path) -> None:
     [
         (lambda t: t.pop("size"), "missing key size"),
         (lambda t: t.update(extra=1), "unknown key extra; allowed: accuracy, .*"),
-        (lambda t: t.update(schema=3), "schema = 3: write one of 2"),
+        (lambda t: t.update(schema=4), "schema = 4: write one of 3"),
         (lambda t: t.update(schema=1), r"written by an older edgecompress \(schema 1, this one .*"),
         (lambda t: t["size"]["params"].update(after="9"), "size.params.after = '9': write a .*"),
         (lambda t: t["accuracy"][0].pop("metric"), r"missing key accuracy\[0\].metric"),
         (lambda t: t["accuracy"][0].update(metric="f1"), r"accuracy\[0\].metric = 'f1': write .*"),
         (lambda t: t.update(steps=None), "steps = None: write a list of a table"),
         (lambda t: t.pop("schema"), "missing key schema"),
-        (lambda t: t.update(schema=True), "schema = True: write one of 2"),
+        (lambda t: t.update(schema=True), "schema = True: write one of 3"),
         (lambda t: t.pop("budget"), "missing key budget"),
         (lambda t: t["proof"].pop("differs_at"), "missing key proof.differs_at"),
         (lambda t: t["size"]["arena"].update(before=-1), "size.arena.before = -1: it must be 0 .*"),
@@ -254,7 +298,7 @@ def test_markdown_has_the_budget_the_stages_and_the_tools() -> None:
     for line in (
         f"- {over} (largest: conv 150 bytes)",
         "- pico: not measured, 2 limits not checked",
-        "| test | 95.00% | 94.00% | 93.00% | 90.00% (10) |",
+        "| test | 95.00% | 94.00% | not measured | 93.00% | 90.00% (10) |",
         "- **quantize**: mode int8 → tflite_bytes 40000",
         "- tensorflow: 2.19.1",
         markdown.proof_line(judged),

@@ -8,8 +8,14 @@ from edgecompress.report import markdown
 from edgecompress.report.html.page import Cell, Chart, Table, count, short, text
 from edgecompress.report.report import AccuracyRow
 
-STAGES = {"float": "float", "pruned": "pruned", "compressed": "compressed", "tflm": "under TFLM"}
-BARS = ("float", "pruned", "compressed")
+STAGES = {
+    "float": "float",
+    "pruned": "pruned",
+    "trained": "trained",
+    "compressed": "compressed",
+    "tflm": "under TFLM",
+}
+BARS = ("float", "pruned", "trained", "compressed")
 """Stages of all samples, which bars may compare."""
 CLASSES = 40
 """Classes above which a confusion matrix is told by its largest mistakes alone."""

@@ -77,9 +77,9 @@ def render(report: Report) -> str:
                 [_words(row) for row in section.rows],
                 left=range(9),
             )
-            for section in stages.sections(report.steps)
+            for section in stages.sections(report)
         ],
-        effect_notes={section.title: section.note for section in stages.sections(report.steps)},
+        effect_notes={section.title: section.note for section in stages.sections(report)},
         tools=_tools(report.tools),
     )
 
