@@ -24,6 +24,12 @@ PAGES = {
         "The models and their data come from `EC_DATA_DIR`.",
         ("datafree",),
     ),
+    "benchmarks-training.md": (
+        "Compression that trains",
+        "The models and their data come from `EC_DATA_DIR`. What was trained stays in"
+        " `build/benchmarks`: a page that was interrupted goes on.",
+        ("train_kws", "train_ic", "train_mnist"),
+    ),
 }
 """Title, source of the models and sections of each page."""
 

@@ -50,9 +50,9 @@ def given(name: str, known: Table) -> bytes:
 
 def compressed(name: str) -> bytes:
     """The `.tflite` that the recipe of a zoo model gives."""
-    from edgecompress import pipeline
+    from edgecompress import pipeline, planning
 
-    return pipeline.run(pipeline.plan(name)).artifact.need_tflite("benchmark")
+    return pipeline.run(planning.plan(name)).artifact.need_tflite("benchmark")
 
 
 def amount(value: int | None, other: int | None = None) -> str:

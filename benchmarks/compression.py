@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from edgecompress import pipeline
+from edgecompress import pipeline, planning
 from edgecompress.report import Report
 
 MODELS = ("mlperf_kws", "mlperf_ic", "kws")
@@ -54,13 +54,13 @@ def main() -> None:
         " reference kernels agree to the last bit."
     )
     for model in MODELS:
-        plan = pipeline.plan(model)
+        plan = planning.plan(model)
         test = plan.splits[0]
         print(f"\n### {model}\n\n{test.name}: {len(test):,} samples. {test.source}.\n")
         print("| " + " | ".join(HEADINGS) + " |")
         print("|" + "---|" * len(HEADINGS))
         for ratio in RATIOS:
-            changed = pipeline.changed(plan, {"prune": {"ratio": ratio, "round_to": 1}})
+            changed = planning.changed(plan, {"prune": {"ratio": ratio, "round_to": 1}})
             report = pipeline.run(changed).report
             print("| " + " | ".join(row(ratio, report)) + " |", flush=True)
             print(f"{model} {ratio:g} done", file=sys.stderr)
