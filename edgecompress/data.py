@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress import npz
+from edgecompress.digest import digest
 from edgecompress.errors import ConfigError
 from edgecompress.vocabulary import Metric
 
@@ -88,6 +89,9 @@ class Batches(Protocol):
         """One pass over the rows in batches of `size` (the last may be smaller), in an order drawn
         with `rng`."""
 
+    def key(self) -> str:
+        """What these rows are told from others by: a checkpoint is of these alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -107,6 +111,10 @@ class Rows:
             picked = order[start : start + size]
             y = None if self.y is None else self.y[picked]
             yield self.x[picked].astype(np.float32, copy=False), y
+
+    def key(self) -> str:
+        """As `Batches.key`: all that the arrays hold."""
+        return digest(self.x) if self.y is None else digest(self.x, self.y)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +182,13 @@ class Dataset:
         return np.sort(np.random.default_rng(seed).permutation(len(self.pool))[:n])
 
 
-def load_npz(path: Path, *, seed: int = 0, training: bool = False) -> Dataset:
+def load_npz(
+    path: Path,
+    *,
+    seed: int = 0,
+    training: bool = False,
+    shape: tuple[int | None, ...] | None = None,
+) -> Dataset:
     """The dataset in an `.npz` of the user's own.
 
     Arrays: `x` (or `x_test`) (N, *input_shape), any numeric type, in the float model's input
@@ -193,14 +207,15 @@ def load_npz(path: Path, *, seed: int = 0, training: bool = False) -> Dataset:
     Whole numbers (or booleans) of shape (N,) or (N, 1) are classes, and so is one-hot `y` of any
     type: (N, C), C > 1, nothing but 0 and 1 and one 1 in every row. Classes become int64 (N,) and
     the metric is top1. Any other `y` (without one, `x` itself) is the float32 target of the model's
-    output, and the metric is mse.
+    output, and the metric is mse. Where the model takes `shape` (..., 1) and all that rows lack is
+    the one channel, as often of grey images, they get it.
 
     Raises ConfigError naming the file and the array; test rows that are the training rows are
-    refused, and single rows that stand in both are counted in the test's source. Pickled arrays are
-    refused.
+    refused, and single test rows that stand in these or in the validation are counted in the test's
+    source. Pickled arrays are refused.
     """
     arrays = _named(path, npz.read(path))
-    parts = _parts(path, arrays)
+    parts = {name: _with_channel(rows, shape) for name, rows in _parts(path, arrays).items()}
     pool = parts.get("x_calibration")
     if "x" not in parts:
         assert pool is not None  # one of the two is there
@@ -222,7 +237,8 @@ def load_npz(path: Path, *, seed: int = 0, training: bool = False) -> Dataset:
     metric: Metric = "top1" if test.y is not None and test.y.dtype == np.int64 else "mse"
     learn = None
     if training and train is not None and validation is not None:
-        source += shared(_bytes(test.x), _bytes(train.x))
+        others = {"training": _bytes(train.x), "validation": _bytes(validation.x)}
+        source += shared(_bytes(test.x), **others)
         learn = Training(train, Split("validation", _float(validation.x), validation.y, held))
     return Dataset(
         path.stem,
@@ -278,12 +294,15 @@ def calibrating(name: object, test: int, train: int | None, seed: int) -> tuple[
     return np.sort(order[:count]), np.sort(order[count:])
 
 
-def shared(test: Iterable[bytes], train: Iterable[bytes]) -> str:
-    """What a test's source says of rows (their bytes, or a digest of them) that are to train on as
-    well; nothing where none is."""
-    known = set(map(hash, train))
-    count = sum(hash(row) in known for row in test)
-    return f"; {count} of its rows are among the training rows too" if count else ""
+def shared(test: Iterable[bytes], **others: Iterable[bytes]) -> str:
+    """What a test's source says of rows (their bytes, or a digest of them) that `others`, by what
+    they are for, hold as well; nothing where none does."""
+    rows, found = [hash(row) for row in test], ""
+    for name, other in others.items():
+        known = set(map(hash, other))
+        count = sum(row in known for row in rows)
+        found += f"; {count} of its rows are among the {name} rows too" if count else ""
+    return found
 
 
 def check_shape(data: Dataset, shape: tuple[int, ...], *, model: str) -> None:
@@ -341,6 +360,15 @@ def _parts(path: Path, arrays: Mapping[str, Array]) -> dict[str, Rows]:
                 f" {one} are held out for it"
             )
     return {of: Rows(inputs[of], targets.get(name)) for name, of in PAIRS.items() if of in inputs}
+
+
+def _with_channel(rows: Rows, shape: tuple[int | None, ...] | None) -> Rows:
+    """Rows of `shape` where the one channel, the last axis, is all that they lack."""
+    found = rows.x.shape[1:]
+    if shape is None or len(found) + 1 != len(shape) or shape[-1] != 1:
+        return rows
+    alike = all(want in (None, got) for want, got in zip(shape, found, strict=False))
+    return Rows(rows.x[..., np.newaxis], rows.y) if alike else rows
 
 
 def _picked(rows: Rows, picked: Index) -> Rows:

@@ -13,12 +13,13 @@ from edgecompress import boards, firmware, loading, runtimes, zoo
 from edgecompress.artifact import FLATBUFFER, STEPS, Artifact
 from edgecompress.backends import aot, tflm
 from edgecompress.boards import Board
-from edgecompress.data import Split, load_npz
+from edgecompress.data import Dataset, Split, check_shape
 from edgecompress.errors import ConfigError, StageOrderError
 from edgecompress.evaluation import score
 from edgecompress.firmware import Image
 from edgecompress.progress import Progress, silent
 from edgecompress.report.markdown import formatted
+from edgecompress.sources import read_data
 from edgecompress.tflite import Program, read
 from edgecompress.vocabulary import Backend, Core, Metric, Optimize
 
@@ -149,22 +150,55 @@ class Judged:
         return f"{self.metric} on the board: {value} ({self.samples:,} samples)"
 
 
-def samples(model: str, *, data: Path | None, count: int | None) -> Samples | None:
-    """`count` rows (None: all) to judge `model` on, evenly spread over its test split.
+def samples(
+    model: str,
+    artifact: Artifact,
+    *,
+    data: str | None,
+    features: str | None = None,
+    count: int | None,
+) -> Samples | None:
+    """`count` rows (None: all) to judge `model`, which `find` says is `artifact`, on, evenly spread
+    over its test split.
 
-    They come from the .npz `data`, or from the zoo's model; None where neither data nor count is
-    given. Raises ConfigError for a count below 1 and a model without data, and the errors of
-    `load_npz` and `zoo.dataset`.
+    They come from what `data` names (`sources.read_data`, with its hook `features`), or from the
+    zoo's model; None where neither data nor count is given. Data that the model was trained,
+    pruned or calibrated on are divided as they were then, and the test's part judged. Raises
+    ConfigError for a count below 1, a model without data and rows that do not fit it, and the
+    errors of `read_data` and `zoo.dataset`.
     """
     if data is None and count is None:
         return None
     if count is not None and count < 1:
         raise ConfigError(f"samples: {count}; judge at least 1")
-    if data is None and model not in zoo.names():
-        raise ConfigError(f"{model}: no data to judge it on; give --data my.npz (x, y)")
-    found = zoo.dataset(model) if data is None else load_npz(data)
+    if data is None:
+        if model not in zoo.names():
+            raise ConfigError(f"{model}: no data to judge it on; give --data my.npz (x, y)")
+        found = zoo.dataset(model)
+    else:
+        found = _as_trained(model, artifact, data, features)
     rows = len(found.test)
     if not rows:
         raise ConfigError(f"{data}: calibration rows alone, nothing to judge on; add x and y")
     kept = rows if count is None else min(rows, count)
     return Samples(found.test.rows(np.arange(kept) * rows // kept), found.metric)
+
+
+def _as_trained(model: str, artifact: Artifact, data: str, features: str | None) -> Dataset:
+    """The data set, divided as for the run that made the artifact: whether that trained, and with
+    which seed, its steps say; those of a `.tflite` lie beside it."""
+    steps, folder = artifact.steps, Path(model).parent
+    if Path(model).suffix.lower() == ".tflite" and (folder / STEPS).is_file():
+        beside = loading.load_flatbuffer(folder)
+        steps = beside.steps if beside.sha256 == artifact.sha256 else steps
+    program = read(artifact.need_tflite("measure"))
+    shape = program.tensors[program.inputs[0]].shape[1:]
+    found = read_data(
+        data,
+        shape=shape,
+        seed=next((step.params["seed"] for step in reversed(steps) if "seed" in step.params), 0),
+        training=any("training" in step.effect for step in steps),
+        features=features,
+    )
+    check_shape(found, shape, model=artifact.name)
+    return found

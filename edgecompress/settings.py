@@ -275,7 +275,8 @@ class Finetune(Stage):
 @dataclass(frozen=True)
 class Sparsify(Stage):
     """Training while the smallest weights become zero and stay so, the share `sparsity` of each
-    kernel outside the layers `protect`.
+    kernel outside the layers `protect` (names or classes; those of depthwise convolutions have few
+    weights, none of them spare, and the ahead-of-time C gains nothing by their zeros).
 
     `pattern` says which may (1:2, 1:4 and 2:4 bring their own sparsity). Sparsity rises along
     `ramp` and is whole after the share `end` of the steps.
@@ -285,7 +286,7 @@ class Sparsify(Stage):
     pattern: Pattern = "unstructured"
     ramp: Ramp = "polynomial"
     end: float = 0.6
-    protect: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ("DepthwiseConv1D", "DepthwiseConv2D")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, get_args
 from edgecompress.commands.options import (
     BACKEND,
     BOARD,
+    CODE,
     COMPRESSED,
+    DATA,
+    FEATURES,
     JSON,
     OPTIMIZED,
     PORT,
@@ -42,7 +45,8 @@ def build(args: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def flash(args: argparse.Namespace, terminal: Terminal) -> None:
-    args.runs, args.samples, args.data, args.profile = 1, None, None, False
+    args.runs, args.profile = 1, False
+    args.samples = args.data = args.features = None
     _measure(args, terminal, flash=True)
 
 
@@ -124,8 +128,10 @@ def _measure(args: argparse.Namespace, terminal: Terminal, *, flash: bool = Fals
     from edgecompress import deployment
     from edgecompress.report import markdown
 
-    samples = deployment.samples(args.model, data=args.data, count=args.samples)
     artifact, folder = _model(args, terminal)
+    samples = deployment.samples(
+        args.model, artifact, data=args.data, features=args.features, count=args.samples
+    )
     inputs = None if samples is None else samples.split.x
     run = taken(args, terminal, artifact, folder, inputs=inputs, flash=flash)
     judged = None if samples is None else samples.judge(run.values[0])
@@ -223,7 +229,8 @@ COMMANDS: Commands = {
             ),
             ("--samples", {"type": at_least_one, "help": "samples to judge the accuracy on"}),
             ("--profile", {"action": "store_true", "help": "say why each kernel was chosen"}),
-            ("--data", {"type": Path, "help": ".npz with x and y (default: the zoo model's)"}),
+            ("--data", {"help": f"{DATA} (default: the zoo model's)"}),
+            ("--features", {"metavar": CODE, "help": FEATURES}),
             JSON,
         ),
     ),

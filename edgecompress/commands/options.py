@@ -28,6 +28,11 @@ MODEL = ("model", {"metavar": "MODEL", "help": "a name of the zoo"})
 FILE = {"help": "a name of the zoo, a .keras, .h5 or .tflite, a SavedModel or a run directory"}
 
 
+DATA = "an .npz (x, y, x_train, ...), a folder of class folders, or file.py:function"
+CODE = "FILE.py:FUNCTION"
+FEATURES = "makes rows of a folder's files"
+
+
 BUDGET = ("--budget", {"type": Path, "help": "budget.toml (default: the zoo model's)"})
 
 

@@ -43,7 +43,7 @@ def read_data(
             Path(where), shape=shape, seed=seed, training=training, features=features
         )
     else:
-        data = load_npz(Path(where), seed=seed, training=training)
+        data = load_npz(Path(where), seed=seed, training=training, shape=shape)
     given = data.training
     if change is None or given is None:
         return data

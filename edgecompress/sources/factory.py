@@ -23,6 +23,7 @@ from edgecompress.data import (
     calibrating,
     targets_of,
 )
+from edgecompress.digest import digest
 from edgecompress.errors import ConfigError
 from edgecompress.vocabulary import Metric
 
@@ -53,6 +54,11 @@ class Stream:
         mixed = self.rows.shuffle(min(self.count, BUFFER), int(rng.integers(2**31)))
         for x, y in _read(mixed.batch(size), self.place):
             yield self.place.row(x), None if y is None else self._targets(y, len(x))
+
+    def key(self) -> str:
+        """As `Batches.key`: the text of the file, and how many rows it gives. The rows themselves
+        may be others each time, as of a dataset that augments them."""
+        return digest(self.place.file.read_text("utf-8", "replace"), f"{self.count}")
 
     def _targets(self, y: Array, rows: int) -> Array:
         if not self.labelled:

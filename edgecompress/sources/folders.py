@@ -26,6 +26,7 @@ from edgecompress.data import (
     held_out,
     shared,
 )
+from edgecompress.digest import digest
 from edgecompress.errors import ConfigError
 from edgecompress.sources.decode import IMAGES, SOUNDS, Reader, images, waveforms
 
@@ -59,6 +60,11 @@ class Files:
         for start in range(0, len(order), size):
             batch = self.rows(order[start : start + size])
             yield batch.x(), batch.y
+
+    def key(self) -> str:
+        """As `Batches.key`: which files there are, how large they are and when each was changed."""
+        stats = [(str(file), file.stat()) for file in self.files]
+        return digest(repr([(name, s.st_size, s.st_mtime_ns) for name, s in stats]), self.y)
 
     def rows(self, picked: Index) -> Files:
         """The files with the numbers `picked`."""
@@ -141,7 +147,11 @@ def _dataset(
     pool, test = (test if train is None else train).rows(drawn), test.rows(left)
     learn: Callable[[], Training] | None = None
     if training and train is not None and stops is not None:
-        source += shared(map(_content, test.files), map(_content, train.files))
+        contents = {
+            "training": map(_content, train.files),
+            "validation": map(_content, stops.files),
+        }
+        source += shared(map(_content, test.files), **contents)
         learn = partial(_training, train, stops, held)
     return Dataset(
         folder.name,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edgecompress import npz
 from edgecompress.artifact import Json
+from edgecompress.digest import digest
 from edgecompress.errors import ConfigError
 from edgecompress.files import write_whole
 
@@ -65,11 +66,14 @@ class Checkpoint:
         return State(arrays, notes) if key == self.key else None
 
     def write(self, state: State) -> None:
-        """Put `state` in the place of what the file holds."""
+        """Put `state` in the place of what the file holds, on the disk itself."""
         notes = np.frombuffer(json.dumps({**state.notes, "key": self.key}).encode(), np.uint8)
 
         def write(temporary: Path) -> None:
-            np.savez(temporary, **{**state.arrays, _NOTES: notes})
+            with temporary.open("wb") as file:
+                np.savez(file, **{**state.arrays, _NOTES: notes})
+                file.flush()
+                os.fsync(file.fileno())
 
         write_whole(self.path, write)
 
@@ -89,15 +93,3 @@ class Checkpoints:
         """The checkpoint of the training `label`, made with what `key` says (see `digest`)."""
         name = re.sub(r"[^0-9A-Za-z._-]", "_", label)
         return Checkpoint(self.folder / f"{name}.npz", key, self.finish)
-
-
-def digest(*parts: str | Array) -> str:
-    """SHA-256 (hex) of texts and arrays, their types and shapes included."""
-    found = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            found.update(f"text {len(part)} {part}".encode())
-        else:
-            found.update(f"array {part.dtype} {part.shape} ".encode())
-            found.update(np.ascontiguousarray(part).tobytes())
-    return found.hexdigest()

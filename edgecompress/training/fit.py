@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from edgecompress.artifact import Json
 from edgecompress.data import Training
+from edgecompress.digest import digest
 from edgecompress.errors import ConfigError, EdgeCompressError, UnsupportedError
 from edgecompress.progress import Progress, silent
 from edgecompress.settings import Train
 from edgecompress.training import legacy
-from edgecompress.training.checkpoint import Checkpoint, State, digest
+from edgecompress.training.checkpoint import Checkpoint, State
+from edgecompress.training.recalibrate import forgetful
 from edgecompress.training.task import Task
 from edgecompress.training.teacher import Teaching, teaching
 from edgecompress.vocabulary import Metric
@@ -100,9 +102,10 @@ def fit(
 
     The weights left are the best by the validation, the earlier ones on a tie; no epoch before the
     share `best_from` of all counts, and with 0 the weights as they came do too. Gradients are cut
-    to the norm CLIP. `variables` are the tf.Variables to train, all trainable ones by default.
-    `before_step` and `after_step` may set variables of the model. `teacher` and `names` are those
-    of `teacher.teaching`. Order, augmentation and dropout hang on `seed` and the epoch alone.
+    to the norm CLIP; moving statistics look back a part of an epoch (`recalibrate.forgetful`).
+    `variables` are the tf.Variables to train, all trainable ones by default. `before_step` and
+    `after_step` may set variables of the model. `teacher` and `names` are those of
+    `teacher.teaching`. Order, augmentation and dropout hang on `seed` and the epoch alone.
 
     After every epoch all of it goes to `checkpoint`, where the next call of the same goes on; what
     was finished is only read, and of what was interrupted the best so far is taken where the
@@ -127,14 +130,15 @@ def fit(
         progress(label, step, total)
 
     try:
-        while not run.done:
-            loop.epoch(run, before_step, after_step, told)
-            if run.epochs >= first and loop.better(run.validations[-1], run.best):
-                run.best, run.best_epoch, best = run.validations[-1], run.epochs, loop.weights()
-            waited = run.epochs - max(run.best_epoch, first - 1)
-            run.done = run.epochs == train.epochs or 0 < train.patience <= waited
-            if checkpoint is not None:
-                checkpoint.write(loop.state(run, best))
+        with forgetful(model, loop.steps):
+            while not run.done:
+                loop.epoch(run, before_step, after_step, told)
+                if run.epochs >= first and loop.better(run.validations[-1], run.best):
+                    run.best, run.best_epoch, best = run.validations[-1], run.epochs, loop.weights()
+                waited = run.epochs - max(run.best_epoch, first - 1)
+                run.done = run.epochs == train.epochs or 0 < train.patience <= waited
+                if checkpoint is not None:
+                    checkpoint.write(loop.state(run, best))
     finally:
         loop.put(best)
     told(total)
@@ -178,15 +182,19 @@ class _Loop:
         self._outputs = _inference(model)
 
     def identity(self) -> str:
-        """A digest of all that a training depends on: weights, teacher, rows, options."""
-        validation = self.training.validation
+        """A digest of all that a training depends on: weights, teacher, rows, what changes them
+        (shown on rows of the validation), options."""
+        validation, change = self.training.validation, self.training.augment
         rows = [validation.x] if validation.y is None else [validation.x, validation.y]
-        x, y, weights = next(self._batches(0))
+        if change is not None:
+            few = validation.rows(np.arange(min(BATCH, len(validation))))
+            rows.append(change(few.x, few.y, np.random.default_rng(self.seed)))
         models = [self.model] if self.taught.teacher is None else [self.model, self.taught.teacher]
         return digest(
-            json.dumps([asdict(self.train), asdict(self.task), self.seed, len(self.training.rows)]),
+            json.dumps([asdict(self.train), asdict(self.task), self.seed]),
+            self.training.rows.key(),
             *(np.asarray(_raw(variable)) for m in models for variable in m.weights),
-            *(np.asarray(array) for array in (*rows, x, y, weights)),
+            *map(np.asarray, rows),
         )
 
     def start(self, checkpoint: Checkpoint | None, counts: bool) -> tuple[_Run, list[Array]]:

@@ -25,7 +25,7 @@ SMALLEST = 64
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel of a layer: `weight` is its Keras 3 name, `shape` its shape.
+    """One kernel of a layer, of the class `kind`: `weight` is its Keras 3 name, `shape` its shape.
 
     `order` brings its axes to (outputs..., window..., inputs), the first `leading` of them being
     outputs: the order in which a flatbuffer has the weights. `trainable` is the layer's, `path` its
@@ -33,6 +33,7 @@ class Kernel:
     """
 
     layer: str
+    kind: str
     weight: str
     shape: tuple[int, ...]
     order: tuple[int, ...]
@@ -114,22 +115,25 @@ def kernels(graph: Graph) -> Iterator[Kernel]:
 
 def chosen(graph: Graph, protect: Sequence[str], stage: str) -> list[Kernel]:
     """The kernels that `stage` works on: those of at least SMALLEST weights, outside the layers
-    `protect` and those that are frozen.
+    `protect` (names, or classes such as DepthwiseConv2D, which a model need not have) and those
+    that are frozen.
 
     Raises ConfigError where a protected layer is not in the model, and where none is left.
     """
     every = list(kernels(graph))
     known = {kernel.layer for kernel in every}
     for name in protect:
-        if name not in known:
+        if name not in known and name not in OUTPUTS:
             raise ConfigError(
                 f"{stage}.protect: the model has no layer {name!r} with a kernel; it has:"
-                f" {', '.join(sorted(known))}"
+                f" {', '.join(sorted(known))}; or name a class, such as DepthwiseConv2D"
             )
     left = [
         kernel
         for kernel in every
-        if kernel.layer not in protect and kernel.trainable and kernel.size >= SMALLEST
+        if not {kernel.layer, kernel.kind} & {*protect}
+        and kernel.trainable
+        and kernel.size >= SMALLEST
     ]
     if not left:
         raise ConfigError(
@@ -165,4 +169,5 @@ def _kernel(name: str, op: Any, weight: str, axes: tuple[int, ...], path: str) -
     rank = len(shape)
     first = tuple(rank + axis for axis in axes)
     rest = tuple(axis for axis in range(rank) if axis not in first)
-    return Kernel(name, weight, shape, first + rest, len(first), bool(op.trainable), path)
+    kind, trainable = type(op).__name__, bool(op.trainable)
+    return Kernel(name, kind, weight, shape, first + rest, len(first), trainable, path)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress.artifact import Artifact, Step
+from edgecompress.calibrated import AXES
 from edgecompress.channels.graph import rebuild, trace
 from edgecompress.errors import EdgeCompressError
 from edgecompress.tflite import Op, Program, read
@@ -21,8 +22,6 @@ from edgecompress.training.kernels import DEPTHWISE
 Rows = npt.NDArray[Any]
 Key = Mapping[str, Any]
 
-AXES = {"CONV_2D": 0, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0, "DEPTHWISE_CONV_2D": 3}
-"""Operators with a kernel, and the axis of it that runs along the outputs."""
 _INTEGERS = frozenset({"int8", "int4"})
 
 

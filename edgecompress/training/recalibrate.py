@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from edgecompress.channels.graph import Weights, read_weights, rebuild, trace
 from edgecompress.data import Float
@@ -22,6 +23,39 @@ QUIET = {
     "SpatialDropout3D": "rate",
 }
 """Layers that make noise while a model trains, and the option that says how much."""
+
+MEMORY = (0.25, 5)
+"""How far back moving statistics look while a model trains: a share of an epoch's steps, but so
+many steps at least."""
+
+
+@contextmanager
+def forgetful(model: keras.Model, steps: int) -> Iterator[None]:
+    """Within, the BatchNormalization layers of a Keras 3 or tf_keras model have a momentum that
+    looks back on no more than MEMORY of the `steps` of an epoch; then their own again.
+
+    With Keras' own 0.99, a hundred steps, short stages are judged, and end, on the statistics of
+    weights that are long gone: fine-tuned for 50 steps, a small network for MNIST came to 63 % with
+    it, and to 80 % with 0.9.
+    """
+    share, least = MEMORY
+    most = 1 - 1 / max(share * steps, least)
+    known = [(norm, norm.momentum) for norm in _norms(model)]
+    for norm, own in known:
+        norm.momentum = min(own, most)
+    try:
+        yield
+    finally:
+        for norm, own in known:
+            norm.momentum = own
+
+
+def _norms(model: Any) -> list[Any]:
+    """The BatchNormalization layers of a model and of those nested in it."""
+    found = []
+    for layer in model.layers:
+        found += _norms(layer) if hasattr(layer, "layers") else [layer]
+    return [layer for layer in found if type(layer).__name__ == "BatchNormalization"]
 
 
 def recalibrated(model: keras.Model, batches: Iterable[Float]) -> keras.Model:

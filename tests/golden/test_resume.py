@@ -54,12 +54,13 @@ def dataset() -> Dataset:
 
 
 def live(folder: Path, mark: Path, interrupt_at: int | None) -> None:
-    """One life of a training: `mark` is there once it makes steps, its weights at the end."""
+    """One life of a training: `mark` is there once it makes steps, or has none left to make; its
+    weights at the end."""
 
     def told(label: str, done: int, total: int) -> None:
         if done == interrupt_at:
             os.kill(os.getpid(), signal.SIGINT)
-        if done % 4 == 1 and not mark.exists():
+        if (done % 4 == 1 or done == total) and not mark.exists():
             mark.touch()
 
     tuned = finetune(
@@ -84,6 +85,7 @@ def serve() -> None:
     import tf_keras
 
     assert keras and tf_keras
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     while line := sys.stdin.readline():
         folder, mark, interrupt_at = json.loads(line)
         child = os.fork()
@@ -278,11 +280,17 @@ def test_another_training_starts_anew(tmp_path: Path) -> None:
     training, moved = data.to_train("test"), small()
     moved.need_keras("test").get_layer("head").bias.assign([0.1, 0.0, 0.0])
     assert isinstance(training.rows, Rows)
-    fewer = Training(Rows(training.rows.x[:-1], training.rows.y), training.validation)
+    rows = training.rows
+    fewer = Training(Rows(rows.x[:-1], rows.y[:-1]), training.validation)  # type: ignore[index]
+    mended = rows.y.copy()  # type: ignore[union-attr]
+    mended[-1] = (mended[-1] + 1) % 3
+    other = Training(Rows(rows.x, mended), training.validation)
+    louder = replace(training, augment=lambda x, y, rng: x + rng.normal(0, 0.2, 6))
     assert run(small()) == 9
     assert run(small()) == 1
     assert run(small(), train=Train(epochs=2, batch=16, learning_rate=0.002)) == 9
-    assert run(small(), data=replace(data, training=lambda: fewer)) == 9
+    for changed in (fewer, other, louder):
+        assert run(small(), data=replace(data, training=lambda made=changed: made)) == 9
     assert run(moved) == 9
     assert run(moved, seed=1) == 9
     assert run(moved, seed=1) == 1

@@ -339,6 +339,9 @@ def test_test_rows_that_are_learnt_are_counted(tmp_path: Path) -> None:
     kept = ids(learnt_inputs(data))
     assert 20.0 in kept
     assert data.test.source == "my.npz; 2 of its rows are among the training rows too"
+    path = saved(tmp_path, x=x[:15], x_train=x[15:20], x_validation=x[20:])
+    source = load_npz(path, training=True).test.source
+    assert source == "my.npz; 2 of its rows are among the validation rows too"
 
 
 def learnt_inputs(data: Dataset) -> np.ndarray:
@@ -378,3 +381,16 @@ def test_an_epoch_gives_every_row_once_in_an_order_of_its_own() -> None:
         orders.append(np.concatenate([y for _, y in epoch if y is not None]).tolist())
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[2]) == list(range(20))
+
+
+@pytest.mark.parametrize("whole", [(4, 5, 1), (None, None, 1)])
+def test_grey_images_get_the_channel_of_the_model(tmp_path: Path, whole: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4, 5)).astype(np.float32)
+    path = saved(tmp_path, x=x[:40], y=np.arange(40) % 2, x_train=x[40:], y_train=np.arange(20) % 2)
+    data = load_npz(path, training=True, shape=whole)
+    found = data.to_train("test")
+    for rows in (data.test.x, data.pool, found.validation.x, found.rows.x):  # type: ignore[attr-defined]
+        assert rows.shape[1:] == (4, 5, 1)
+    assert np.array_equal(data.test.x[..., 0], x[:40])
+    for other in ((5, 4, 1), (4, 5, 3), (4, 5), (1,)):
+        assert load_npz(path, shape=other).test.x.shape[1:] == (4, 5)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from edgecompress import cli, deployment, runtimes
-from edgecompress.artifact import Artifact
+from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot
+from edgecompress.data import load_npz
 from edgecompress.errors import ConfigError, ModelFileError, StageOrderError, UnsupportedError
 from edgecompress.tflite import read
 from tests.conftest import need
@@ -68,10 +69,10 @@ def test_cpp_sources_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_samples_are_spread_over_the_data(capfd: pytest.CaptureFixture[str]) -> None:
     x = np.arange(720 * 10, dtype=np.float32).reshape(100, 6, 6, 2) / 7200
     np.savez("net.npz", x=x, y=np.arange(100) % 3)
-    data = Path("net.npz")
-    assert deployment.samples("net.tflite", data=None, count=None) is None
-    whole = deployment.samples("net.tflite", data=data, count=None)
-    some = deployment.samples("net.tflite", data=data, count=8)
+    data, net = "net.npz", Artifact("net", tflite=NET)
+    assert deployment.samples("net.tflite", net, data=None, count=None) is None
+    whole = deployment.samples("net.tflite", net, data=data, count=None)
+    some = deployment.samples("net.tflite", net, data=data, count=8)
     assert whole is not None and some is not None
     rows = len(whole.split)
     assert len(some.split) == 8
@@ -82,9 +83,44 @@ def test_samples_are_spread_over_the_data(capfd: pytest.CaptureFixture[str]) -> 
     perfect = np.eye(3)[some.split.y]
     assert str(some.judge(perfect)) == "top1 on the board: 100.00% (8 samples)"
     with pytest.raises(ConfigError, match="samples: 0; judge at least 1"):
-        deployment.samples("net.tflite", data=data, count=0)
+        deployment.samples("net.tflite", net, data=data, count=0)
     with pytest.raises(ConfigError, match="net.tflite: no data to judge it on"):
-        deployment.samples("net.tflite", data=None, count=3)
+        deployment.samples("net.tflite", net, data=None, count=3)
+
+
+def test_rows_that_a_run_trained_on_are_not_judged() -> None:
+    """They are drawn as in that run, with its seed; beside a `.tflite` lie its steps."""
+    x = np.arange(720 * 10, dtype=np.float32).reshape(100, 6, 6, 2) / 7200
+    np.savez("net.npz", x=x, y=np.arange(100) % 3)
+    plain = Artifact("net", tflite=NET)
+    tuned = plain.after(Step("finetune", {"seed": 5}, {"training": {}}))
+    wanted = load_npz(Path("net.npz"), seed=5, training=True).test.x
+    tuned.save(Path("run"))
+    other = plain.after(Step("prune_structured", {"seed": 4}, {}))
+    for given, name, rows in (
+        (tuned, "run", wanted),
+        (plain, "run/model.tflite", wanted),
+        (other, "net", load_npz(Path("net.npz"), seed=4).test.x),
+        (Artifact("net", tflite=NET + b" "), "run/model.tflite", load_npz(Path("net.npz")).test.x),
+    ):
+        judged = deployment.samples(name, given, data="net.npz", count=None)
+        assert judged is not None and np.array_equal(judged.split.x, rows)
+    assert len(wanted) == 20
+
+
+def test_rows_to_judge_on_may_come_from_a_function() -> None:
+    Path("rows.py").write_text(
+        "import tensorflow as tf\n"
+        "def make():\n"
+        "    rows = tf.zeros((9, 6, 6, 2)), tf.range(9) % 3\n"
+        "    return {'test': tf.data.Dataset.from_tensor_slices(rows)}\n"
+    )
+    net = Artifact("net", tflite=NET)
+    judged = deployment.samples("net.tflite", net, data="rows.py:make", count=None)
+    assert judged is not None and len(judged.split) == 8  # one calibrates
+    np.savez("wrong.npz", x=np.zeros((9, 6, 6)))
+    with pytest.raises(ConfigError, match=r"rows are \(6, 6\) but net takes \(6, 6, 2\)"):
+        deployment.samples("net.tflite", net, data="wrong.npz", count=None)
 
 
 def test_build_flash_and_measure_on_this_computer(capfd: pytest.CaptureFixture[str]) -> None:

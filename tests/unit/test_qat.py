@@ -36,7 +36,7 @@ def data() -> Dataset:
 def stages(data: Dataset) -> list[Artifact]:
     """The model as it came, sparse, clustered, and trained quantised."""
     entry = Artifact("everything", everything())
-    sparse = sparsify(entry, data=data, options=Sparsify(sparsity=0.85), train=TRAIN)
+    sparse = sparsify(entry, data=data, options=Sparsify(sparsity=0.85, protect=()), train=TRAIN)
     clustered = cluster(sparse, data=data, options=Cluster(clusters=12), train=TRAIN)
     return [entry, sparse, clustered, qat(clustered, data=data, train=TRAIN)]
 
@@ -125,7 +125,7 @@ def test_few_bits_with_a_scale_for_each_output(data: Dataset) -> None:
     assert effect["training"]["losses"][-1] < effect["training"]["losses"][0]
 
 
-KERNEL = Kernel("dense", "kernel", (6, 5), (1, 0), 1, True, "dense")
+KERNEL = Kernel("dense", "Dense", "kernel", (6, 5), (1, 0), 1, True, "dense")
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from edgecompress import cost, prune
 from edgecompress.artifact import Artifact, Step
+from edgecompress.data import Rows, Split, Training
 from edgecompress.errors import ConfigError
 from edgecompress.evaluation import predict
 from edgecompress.prune.rounds import goals, prune_in_rounds
-from edgecompress.training.recalibrate import recalibrated
+from edgecompress.settings import Train
+from edgecompress.training.bridge import to_tf_keras
+from edgecompress.training.fit import fit
+from edgecompress.training.recalibrate import forgetful, recalibrated
+from edgecompress.training.task import Task
 from tests.small_models import randomised
 
 
@@ -53,8 +58,26 @@ def test_goals_fall_to_the_target(asked: float, before: int, rounds: int) -> Non
 
 @given(asked=st.floats(0.01, 0.99), rounds=st.integers(1, 9))
 def test_shares_of_rounds_multiply_to_the_ratio(asked: float, rounds: int) -> None:
-    left = np.prod([1 - share for share in goals("ratio", asked, None, rounds)])
-    assert left == pytest.approx(1 - asked)
+    left = [1.0, *(1 - share for share in goals("ratio", asked, None, rounds))]
+    assert left[-1] == pytest.approx(1 - asked)
+    assert np.allclose([b / a for a, b in zip(left, left[1:], strict=False)], left[1])
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_a_ratio_is_reached_in_rounds_that_are_too_small_for_the_rounding(
+    model: Any, scope: str
+) -> None:
+    """A quarter of 12 and 8 channels in 4 rounds is less than 4 channels a round."""
+    options: dict[str, Any] = {"ratio": 0.5, "round_to": 4, "scope": scope}
+    whole = Artifact("rounds", model)
+    found = prune_in_rounds(whole, rounds=4, tune=lambda artifact, done: artifact, **options)
+    left = sum(found.need_keras("x").get_layer(name).filters for name in "ab")
+    assert 10 <= left <= 16  # of 20
+
+
+def test_a_target_of_nothing_is_refused_as_in_one_round(model: Any) -> None:
+    with pytest.raises(ConfigError, match="macs=0 is not in"):
+        prune_in_rounds(Artifact("rounds", model), rounds=2, tune=lambda a, n: a, macs=0)
 
 
 def test_rounds_train_in_between_and_reach_the_target(model: Any) -> None:
@@ -126,3 +149,38 @@ def test_frozen_statistics_stay(model: Any) -> None:
     found = recalibrated(copy, [rows(20)])
     assert np.array_equal(found.get_layer("b_bn").moving_mean, copy.get_layer("b_bn").moving_mean)
     assert not np.allclose(found.get_layer("a_bn").moving_mean, copy.get_layer("a_bn").moving_mean)
+
+
+def test_moving_statistics_forget_within_a_short_epoch(model: Any) -> None:
+    """And only while a model trains; those of nested models too."""
+    import keras
+
+    inner = keras.Model(model.inputs, model.outputs, name="inner")
+    x = keras.Input((6, 6, 2))
+    norm = keras.layers.BatchNormalization(momentum=0.5, name="norm")
+    outer = keras.Model(x, inner(norm(x)))
+    norms = [norm, model.get_layer("a_bn"), model.get_layer("b_bn")]
+    own = [each.momentum for each in norms]
+    assert own == [0.5, 0.99, 0.99]
+    for steps, most in ((1, 0.8), (40, 0.9), (10_000, 0.99)):
+        with forgetful(outer, steps):
+            assert [each.momentum for each in norms] == pytest.approx([0.5, most, most])
+        assert [each.momentum for each in norms] == own
+
+
+@pytest.mark.parametrize("family", ["keras", "tf_keras"])
+def test_a_short_training_is_judged_on_statistics_of_its_own(model: Any, family: str) -> None:
+    """Those of the rows, not the ones that the model came with."""
+    import keras
+
+    net = keras.models.clone_model(model)
+    x, y = rows(320), np.arange(320) % 3
+    held = Split("validation", x[:32], y[:32])
+    task = Task("classes", "top1", 3, "none")
+    slow = Train(epochs=1, batch=8, learning_rate=1e-5, schedule="constant")
+    found = recalibrated(net, [x])
+    net = net if family == "keras" else to_tf_keras(net).model
+    net.get_layer("a_bn").moving_mean.assign(np.full(12, 50.0))
+    fit(net, Training(Rows(x, y), held), task, slow, best_from=1.0)
+    norm, wanted = (each.get_layer("a_bn").moving_mean for each in (net, found))
+    assert np.abs(np.asarray(norm) - np.asarray(wanted)).max() < 1.5  # 0.99: 33 away

@@ -478,3 +478,33 @@ def test_a_file_that_does_not_run_names_its_line(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(ConfigError, match=r"bad.py:3: SyntaxError: invalid syntax"):
             read_data(f"{tmp_path / 'bad.py'}:make", shape=(3,))
+
+
+def test_rows_are_told_apart_by_where_they_come_from(tmp_path: Path) -> None:
+    """Those of a function by its file, as it may change them each time; those that are read in
+    every epoch by their files."""
+    file = tmp_path / "noisy.py"
+    file.write_text(
+        "import tensorflow as tf\n"
+        "def make():\n"
+        "    rows = tf.data.Dataset.from_tensor_slices((tf.zeros((12, 3)), tf.range(12) % 2))\n"
+        "    noisy = rows.map(lambda x, y: (x + tf.random.normal((3,)), y))\n"
+        "    return {'train': noisy, 'validation': rows.take(4), 'test': rows.take(5)}\n"
+    )
+
+    def key() -> str:
+        data = read_data(f"{file}:make", shape=(3,), training=True)
+        return data.to_train("test").rows.key()
+
+    known = key()
+    assert key() == known
+    file.write_text(file.read_text() + "# other rows\n")
+    assert key() != known
+
+    pictures(tmp_path / "all", {"a": 3})
+    files = sorted((tmp_path / "all" / "a").iterdir())
+    rows = folders.Files(files, np.zeros(3, np.int64), lambda file: np.zeros(1, np.float32))
+    known = rows.key()
+    assert rows.rows(np.array([0, 1])).key() != known
+    files[1].write_bytes(files[1].read_bytes() + b" ")
+    assert rows.key() != known

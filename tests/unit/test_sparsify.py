@@ -97,7 +97,7 @@ def test_layers_that_do_not_exist_and_nothing_to_do(data: Dataset) -> None:
     entry = Artifact("plain", plain())
     with pytest.raises(ConfigError, match=r"^sparsify.protect: the model has no layer 'stam'"):
         sparsify(entry, data=data, options=Sparsify(protect=("stam",)), train=TRAIN)
-    every = Sparsify(protect=("stem", "depthwise", "point", "head"))
+    every = Sparsify(protect=("Conv2D", "DepthwiseConv2D", "SeparableConv1D", "head"))
     with pytest.raises(ConfigError, match=r"^sparsify: the model has no kernel of at least 64"):
         sparsify(entry, data=data, options=every, train=TRAIN)
     with pytest.raises(ConfigError, match=r"^sparsify: data images has no rows to train on"):
@@ -131,7 +131,7 @@ def test_whole_blocks_with_the_smallest_sums_go(
     pattern: Pattern, outputs: int, rest: int, share: float, seed: int
 ) -> None:
     size = module.BLOCKS[pattern]
-    kernel = Kernel("dense", "kernel", (rest, outputs), (1, 0), 1, True, "dense")
+    kernel = Kernel("dense", "Dense", "kernel", (rest, outputs), (1, 0), 1, True, "dense")
     weights = np.random.default_rng(seed).integers(-3, 4, (rest, outputs)).astype(np.float32)
     rows = np.asarray(module._block_mask(weights, kernel, size, share)).T
     padding = ((0, 0), (0, -rest % size))
@@ -145,7 +145,7 @@ def test_whole_blocks_with_the_smallest_sums_go(
 
 def test_weights_of_equal_size_make_as_many_zeros_as_promised() -> None:
     """tfmot keeps all that are as large as its threshold."""
-    kernel = Kernel("dense", "kernel", (10, 10), (1, 0), 1, True, "dense")
+    kernel = Kernel("dense", "Dense", "kernel", (10, 10), (1, 0), 1, True, "dense")
     made = module._exact(np.ones((10, 10), np.float32), kernel, Sparsify(sparsity=0.63))
     assert (made == 0).sum() == module._zeros(100, 0.63) == 63
 

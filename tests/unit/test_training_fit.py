@@ -430,5 +430,8 @@ def test_rows_may_come_as_a_stream() -> None:
             x, y = rows(90, int(rng.integers(99)))
             yield from ((x[i : i + size], y[i : i + size]) for i in range(0, 90, size))
 
+        def key(self) -> str:
+            return "90"
+
     done = fit(model(), Training(Stream(), training().validation), TASK, TRAIN)
     assert done.after > done.before

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.data import Dataset, Rows, Split, Training
+from edgecompress.digest import digest
 from edgecompress.errors import ConfigError
 from edgecompress.evaluation import predict
 from edgecompress.settings import Train
-from edgecompress.training.checkpoint import Checkpoint, Checkpoints, State, digest
+from edgecompress.training.checkpoint import Checkpoint, Checkpoints, State
 from edgecompress.training.fit import fit
 from edgecompress.training.task import Kind, Link, Task
 from edgecompress.training.teacher import teaching
@@ -356,8 +357,8 @@ def test_a_write_that_fails_leaves_the_earlier_checkpoint(
     spot.write(STATE)
     (tmp_path / ".tune-killed.npz").write_bytes(b"half a file")
 
-    def cut(path: Path, **arrays: Any) -> None:
-        path.write_bytes(b"PK half a file")
+    def cut(file: Any, **arrays: Any) -> None:
+        file.write(b"PK half a file")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(np, "savez", cut)
