@@ -129,7 +129,7 @@ def _trained(given: Artifact, data: Dataset, bits: int) -> Artifact:
         teacher=given.keras,
         checkpoints=kept(MODEL, "qat", bits),
     )
-    return quantize(done, calibration="trained", weight_bits=bits)
+    return quantize(done, calibration="trained")
 
 
 def _right(artifact: Artifact, data: Dataset) -> float:

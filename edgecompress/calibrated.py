@@ -113,7 +113,7 @@ def assigned(
     found = {}
     for place, (op, layer) in enumerate(zip(program.ops, layers, strict=True)):
         whole = last[layer] == place or count[layer] == calls.get(layer)
-        kernel = op.kind in _AXES
+        kernel = op.kind in AXES
         keys = [layer + inside, layer] if kernel else []
         if whole:
             keys = [layer, layer + inside] if kernel else [layer]
@@ -208,7 +208,7 @@ def _by_kernel(program: Program) -> list[list[Op]]:
     """The operators that have a constant kernel, those that share one together."""
     sharing: dict[int, list[Op]] = {}
     for op in program.ops:
-        if op.kind in _AXES and program.tensors[op.inputs[1]].array is not None:
+        if op.kind in AXES and program.tensors[op.inputs[1]].array is not None:
             sharing.setdefault(op.inputs[1], []).append(op)
     return list(sharing.values())
 
@@ -241,7 +241,7 @@ def zeros_scaled(data: bytes) -> bytes:
     return _edited(program, changed) if changed else data
 
 
-_AXES = {"CONV_2D": 0, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0, "DEPTHWISE_CONV_2D": 3}
+AXES = {"CONV_2D": 0, "TRANSPOSE_CONV": 0, "FULLY_CONNECTED": 0, "DEPTHWISE_CONV_2D": 3}
 """Operators with a kernel, and the axis of it that runs along the outputs."""
 
 
@@ -266,7 +266,7 @@ def _fitting(
 
 def _by_output(op: Op, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The weights of an operator as (outputs, rest)."""
-    moved = np.moveaxis(weights, _AXES[op.kind], 0)
+    moved = np.moveaxis(weights, AXES[op.kind], 0)
     return moved.reshape(len(moved), -1)
 
 
@@ -274,7 +274,7 @@ def _on_grid(
     program: Program, ops: Sequence[Op], points: npt.NDArray[np.int8], scales: Float
 ) -> dict[int, Tensor]:
     """The new weights, which all `ops` have in common, and the biases."""
-    weights, axis = program.tensors[ops[0].inputs[1]], _AXES[ops[0].kind]
+    weights, axis = program.tensors[ops[0].inputs[1]], AXES[ops[0].kind]
     given = 2 if ops[0].kind == "TRANSPOSE_CONV" else 0
     units = [program.tensors[op.inputs[given]].scales[0] for op in ops]
     made = [program.tensors[op.outputs[0]].scales[0] for op in ops]

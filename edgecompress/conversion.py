@@ -145,7 +145,8 @@ def _trace(model: Model) -> Any:
         with tf.name_scope(ROOT):
             return walk(model, (x,), ROOT, _unwatched)
 
-    traced = tf.compat.v1.wrap_function(main, [spec])
+    with _inlined():
+        traced = tf.compat.v1.wrap_function(main, [spec])
     for operation in traced.graph.get_operations():
         if operation.type in _CONTROL:
             raise UnsupportedError(
@@ -153,6 +154,20 @@ def _trace(model: Model) -> Any:
                 f" ({operation.type}), which does not convert; a recurrent layer needs unroll=True"
             )
     return traced
+
+
+@contextmanager
+def _inlined() -> Iterator[None]:
+    """Trace functions as part of what calls them: what Keras compiles for a convolution in groups
+    would not have its layer's name."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def walk(model: Model, args: tuple[Tensor, ...], path: str, watch: Watch) -> Tensor:

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecompress import cost, stages, trained
-from edgecompress.artifact import Artifact
+from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot
 from edgecompress.backends.aot.choose import flash
 from edgecompress.conversion import SETTINGS, Float, convert
 from edgecompress.data import Training
 from edgecompress.datafree.fold import fold
-from edgecompress.errors import UnsupportedError
 from edgecompress.progress import Progress, silent
 from edgecompress.quantization import quantize
 from edgecompress.recipe import Recipe
 from edgecompress.settings import Cluster, Finetune, Qat, Quantize, Sparsify, Stage
 from edgecompress.standin import stand_in
-from edgecompress.tflite import read, write
+from edgecompress.tflite import read
 from edgecompress.tflite.account import accounts
-from edgecompress.tflite.passes import lossless
+from edgecompress.tflite.passes import slimmed
 
 if TYPE_CHECKING:
     from edgecompress.planning import Plan
@@ -206,8 +205,9 @@ def _converted(artifact: Artifact, recipe: Recipe, rows: Float) -> bytes:
         types = options.input_type or "int8", options.output_type or "int8"
         data = convert(fold(model), mode="int8", types=types, rows=rows)
         return trained.put_on(data, model, grids)[0]
+    clustered = (Step("cluster", effect={"grids": grids}),) if grids else ()
     return quantize(
-        Artifact(artifact.name, model),
+        Artifact(artifact.name, model, steps=clustered),
         calibration=rows if SETTINGS[options.mode].ops is not None else None,
         mode=options.mode,
         weight_bits=options.weight_bits,
@@ -221,11 +221,7 @@ def _converted(artifact: Artifact, recipe: Recipe, rows: Float) -> bytes:
 def _sizes(artifact: Artifact, flatbuffer: bytes, plan: Plan) -> tuple[Sizes, tuple[str, ...]]:
     """What the converted `artifact` takes, without what no runtime reads, and what of it the
     ahead-of-time C cannot run."""
-    program = read(flatbuffer)
-    try:
-        flatbuffer = min(write(lossless(program)), flatbuffer, key=len)
-    except UnsupportedError:  # with parts that a Program does not hold it stays as it is
-        pass
+    flatbuffer = slimmed(flatbuffer)
     program = read(flatbuffer)
     total = None if artifact.keras is None else cost.total(artifact.keras)
     arena = code = instructions = None

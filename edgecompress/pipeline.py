@@ -23,7 +23,6 @@ from edgecompress.backends import aot, tflm
 from edgecompress.backends.aot.density import Row, dense_against_sparse, gzip_bytes
 from edgecompress.budget import Budget, judge
 from edgecompress.data import Dataset, Float
-from edgecompress.errors import UnsupportedError
 from edgecompress.evaluation import confusion, predict, score
 from edgecompress.files import write_text
 from edgecompress.planning import Plan, plan
@@ -33,9 +32,9 @@ from edgecompress.recipe import Recipe
 from edgecompress.report import AccuracyRow, Change, MemoryMap, OperatorRow, Report, Size
 from edgecompress.report.memory_map import from_plan
 from edgecompress.stages import Work
-from edgecompress.tflite import Program, read, write
+from edgecompress.tflite import Program, read
 from edgecompress.tflite.account import accounts
-from edgecompress.tflite.passes import lossless
+from edgecompress.tflite.passes import slimmed
 from edgecompress.training import promises
 from edgecompress.training.checkpoint import Checkpoints
 from edgecompress.vocabulary import Optimize
@@ -152,7 +151,7 @@ def _run(plan: Plan, checkpoints: Checkpoints | None, progress: Progress) -> Res
         found = None if device is None else device.finish(outputs)
     arena = None if found is None else found.arena
     planned, aot_unsupported = _planned(program, plan.optimize)
-    density = () if planned is None else _density(program, plan.optimize)
+    density = () if planned is None else _density(program, planned, plan.optimize)
     head = checkout.head()
     report = Report(
         name=artifact.name,
@@ -276,7 +275,7 @@ def _quantized(plan: Plan, artifact: Artifact, progress: Progress) -> Artifact:
     options = asdict(plan.recipe.quantize)
     del options["calibration_samples"]
     if plan.recipe.qat is not None:
-        options |= {"calibration": "trained", "weight_bits": plan.recipe.qat.weight_bits}
+        options["calibration"] = "trained"
     elif options["calibration"] == "samples":
         options["calibration"] = plan.calibration
     return quantize(artifact, **options, seed=plan.recipe.seed, progress=progress)
@@ -291,16 +290,10 @@ def _proven(artifact: Artifact) -> Artifact:
 
 
 def _slimmed(artifact: Artifact) -> Artifact:
-    """The artifact without the bytes of its flatbuffer that no runtime reads; the bits stay.
-
-    A flatbuffer with parts that a Program does not hold stays as it is.
-    """
+    """The artifact without the bytes of its flatbuffer that no runtime reads."""
     before = artifact.need_tflite("lossless")
-    try:
-        after = write(lossless(read(before)))
-    except UnsupportedError:
-        return artifact
-    if len(after) >= len(before):
+    after = slimmed(before)
+    if after == before:
         return artifact
     effect = {"tflite_bytes_before": len(before), "tflite_bytes": len(after)}
     return artifact.after(Step("lossless", effect=effect), tflite=after)
@@ -333,10 +326,11 @@ def _operators(program: Program, errors: Sequence[LayerError]) -> tuple[Operator
     return tuple(rows)
 
 
-def _density(program: Program, optimize: Optimize) -> tuple[Row, ...]:
-    """What zeros and few distinct weights gain, of a model that has many in a layer."""
-    rows = accounts(program)
-    if not any(row.zeros > MANY_ZEROS * row.weights for row in rows):
+def _density(program: Program, planned: aot.Schedule, optimize: Optimize) -> tuple[Row, ...]:
+    """What zeros and few distinct weights gain, of a model with a layer of many zeros or with
+    kernels that read them so."""
+    many = any(row.zeros > MANY_ZEROS * row.weights for row in accounts(program))
+    if not many and not any(step.call.is_sparse for step in planned.steps):
         return ()
     return dense_against_sparse(program, optimize)
 

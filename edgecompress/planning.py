@@ -91,15 +91,21 @@ def plan(
     if home is None and not Path(model).exists():
         zoo_names = ", ".join(zoo.names())
         raise ConfigError(f"{model}: no such model file, nor a model of the zoo ({zoo_names})")
+    dataset = _dataset(model, data, recipe=chosen, home=home)
     with step(progress, "load model"):
         artifact = zoo.load(model)
     artifact = artifact if name is None else replace(artifact, name=name)
     cgen.identifier(artifact.name)
-    hooks = {"features": features, "augment": augment}
-    dataset = _dataset(artifact, data, hooks, recipe=chosen, home=home)
+    shape = _input_shape(artifact)
+    if dataset is None and data is not None:
+        hooks = {"features": features, "augment": augment}
+        with step(progress, "read data"):
+            dataset = read_data(
+                str(data), shape=shape, seed=chosen.seed, training=chosen.trains, **hooks
+            )
     if dataset is not None:
         dataset = dataset if metric is None else replace(dataset, metric=metric)
-        check_shape(dataset, _input_shape(artifact), model=artifact.name)
+        check_shape(dataset, shape, model=artifact.name)
     if chosen.prune.active and chosen.prune.score == "taylor":
         stages.labelled_rows(dataset, chosen)  # are there any?
     if chosen.trains and (dataset is None or dataset.training is None):
@@ -146,25 +152,17 @@ def _budget(given: Budget | Path | None, home: Path | None) -> Budget:
 
 
 def _dataset(
-    artifact: Artifact,
-    data: Dataset | Path | str | None,
-    hooks: Mapping[str, str | None],
-    *,
-    recipe: Recipe,
-    home: Path | None,
+    model: str | Path, data: Dataset | Path | str | None, *, recipe: Recipe, home: Path | None
 ) -> Dataset | None:
-    """The data to train, calibrate and judge with; None where there are none and the recipe needs
-    none."""
+    """The data to train, calibrate and judge with; None where they are still to be read, and where
+    there are none and the recipe needs none."""
     if isinstance(data, Dataset):
         return data
-    if data is not None:
-        shape, seed = _input_shape(artifact), recipe.seed
-        return read_data(str(data), shape=shape, seed=seed, training=recipe.trains, **hooks)
-    if home is not None:
+    if data is None and home is not None:
         return zoo.dataset(home.name)
-    if recipe.needs_samples and artifact.tflite is None:
+    if data is None and recipe.needs_samples and Path(model).suffix != ".tflite":
         raise ConfigError(
-            f"{artifact.name}: no data to calibrate and judge it on; give --data my.npz (x, y), or"
+            f"{model}: no data to calibrate and judge it on; give --data my.npz (x, y), or"
             " compress it without data: --recipe data-free"
         )
     return None

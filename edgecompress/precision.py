@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 Float = npt.NDArray[np.float32]
 
 BITS = (8, 4)
-"""The bits of a layer that both backends store as such: more and fewer stages gain in the
-ahead-of-time C alone."""
+"""Those that both backends store as such; others gain in the ahead-of-time C alone."""
 LEAST = 1e-12
 """A probability that is 0, for its logarithm."""
 

@@ -82,8 +82,9 @@ def quantize(
     take, above 1 a whole number. `rounding` is how weights go onto their grid and `correct_bias`
     takes the mean of the rounding's errors out (see `datafree.weights.put_on_grid`); `equalise`
     first makes channels of like size (see `datafree.equalise`). Kernels that `cluster` left with
-    few distinct weights keep them: they take its grids. `input_range` is that of the inputs where
-    no samples show it; without it, it is estimated from what the first layers tell.
+    few distinct weights keep them, in both integer modes: they take its grids. `input_range` is
+    that of the inputs where no samples show it; without it, it is estimated from what the first
+    layers tell.
 
     The step's effect lists operators of an integer mode that TFLite computes in float
     (`float_operators`), of weights on a grid of ours their predicted errors by layer (`layers`),
@@ -120,7 +121,7 @@ def quantize(
             per_channel=per_channel,
             progress=progress,
         )
-    if mode == "int8" and source != "trained" and trained.clustered(artifact):
+    if SETTINGS[mode].ops and source != "trained" and trained.clustered(artifact):
         data, effect["layers"] = trained.put_on(data, model, trained.clustered(artifact))
     if SETTINGS[mode].ops:
         data = calibrated.zeros_scaled(data)

@@ -60,6 +60,12 @@ class Recipe:
                 f'quantize.rounding = "{self.quantize.rounding}": it would change the zeros and'
                 ' distinct values that sparsify and cluster made; use "nearest"'
             )
+        mode = self.quantize.mode
+        if (shaped and mode == "float16") or (self.cluster is not None and mode == "dynamic"):
+            raise ConfigError(
+                f'quantize.mode = "{mode}": its weights are stored in a way that does not keep what'
+                " sparsify and cluster promise; use int8, int16x8 or float32"
+            )
         plain = Quantize()
         for key in ("equalise", "weight_bits", "weight_flash") if self.cluster else ():
             if getattr(self.quantize, key) != getattr(plain, key):
@@ -135,9 +141,18 @@ class Recipe:
         """This recipe with options of the command line on top: `changes[section][key]`.
 
         A new pruning target takes the place of the recipe's, and without repair the scope
-        "predicted", which goes by it, becomes "global".
+        "predicted", which goes by it, becomes "global". Epochs of `train` are those of every stage,
+        in place of its own; ConfigError where none trains.
         """
         sections: dict[str, Any] = {}
+        if "epochs" in changes.get("train", {}):
+            if not self.trains:
+                raise ConfigError(
+                    "train.epochs: nothing in the recipe trains; add a stage that does (--recipe"
+                    " finetune), or leave the epochs out"
+                )
+            given = {name: getattr(self, name) for name in STAGES}
+            sections |= {name: replace(own, epochs=None) for name, own in given.items() if own}
         for section, values in changes.items():
             values = dict(values)
             if section == "prune" and values.keys() & set(TARGETS):

@@ -29,7 +29,7 @@ Grids = Mapping[str, Mapping[str, Any]]
 
 def stand_in(model: keras.Model, recipe: Recipe) -> tuple[keras.Model, Grids]:
     """A new model of the same layers whose kernels are as `sparsify`, `cluster` and `qat` of the
-    recipe leave them, and their grids (none without qat).
+    recipe leave them, and the grids of those that have one: all with qat, else those of cluster.
 
     The smallest weights become zero, once; distinct values lie at even distances. Raises
     ConfigError as these stages do, where they have nothing to work on.
@@ -45,11 +45,10 @@ def stand_in(model: keras.Model, recipe: Recipe) -> tuple[keras.Model, Grids]:
         assert recipe.cluster is not None
         rows[kernel] = _clustered(rows[kernel], recipe.cluster)
     grids: dict[str, Any] = {}
-    if recipe.qat is not None:
-        for kernel, values in rows.items():
-            rows[kernel], scales = _on_grid(values, recipe.qat, shared=kernel in tied)
-            told = {"weight": kernel.weight, "bits": recipe.qat.weight_bits}
-            grids[kernel.key] = {**told, "scales": scales}
+    bits = Qat.weight_bits if recipe.qat is None else recipe.qat.weight_bits
+    for kernel in tied if recipe.qat is None else tuple(rows):
+        rows[kernel], scales = _on_grid(rows[kernel], bits, shared=kernel in tied)
+        grids[kernel.key] = {"weight": kernel.weight, "bits": bits, "scales": scales}
     changes: dict[str, dict[str, Array]] = {}
     for kernel, values in rows.items():
         own = changes.setdefault(kernel.layer, {})
@@ -99,10 +98,10 @@ def _clustered(rows: Array, options: Cluster) -> Array:
     return np.where(rows == 0, 0, values[np.clip(place, 0, count - 1)])
 
 
-def _on_grid(rows: Array, options: Qat, *, shared: bool) -> tuple[Array, list[float]]:
+def _on_grid(rows: Array, bits: int, *, shared: bool) -> tuple[Array, list[float]]:
     """Rows as whole numbers times their scale, and the scales, one for each output or one."""
     peak = np.abs(rows).max(axis=None if shared else 1, keepdims=True, initial=0)
-    steps = np.where(peak > 0, peak, 1) / largest(options.weight_bits)
+    steps = np.where(peak > 0, peak, 1) / largest(bits)
     scales = np.asarray(steps, np.float32)
     values = np.rint(rows / scales) * scales
     return values, [float(scale) for scale in scales.reshape(-1)]

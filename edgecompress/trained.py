@@ -131,8 +131,8 @@ def _trained(graph: Graph, grids: Mapping[str, Any], name: str) -> Iterator[Trai
 
 def _stale(name: str, layer: str) -> StageOrderError:
     return StageOrderError(
-        f"quantize: the weights of layer {layer} of {name} are not those that its qat step left;"
-        " let no stage that changes weights follow qat"
+        f"quantize: the weights of layer {layer} of {name} are not those that its last qat or"
+        " cluster step left; let no stage that changes weights follow"
     )
 
 

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgecompress.commands import board
-from edgecompress.commands.options import BUDGET, FILE, JSON, OPTIMIZED, SEED, Commands
+from edgecompress.commands.options import (
+    BUDGET,
+    CODE,
+    DATA,
+    FEATURES,
+    FILE,
+    JSON,
+    OPTIMIZED,
+    SEED,
+    Commands,
+)
 from edgecompress.commands.report import show
 from edgecompress.errors import ConfigError
 from edgecompress.terminal import Terminal
@@ -20,6 +30,11 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 """In the run directory: what training has reached."""
+KEPT = (
+    "what was trained is kept, but for the epoch it was in: the same command goes on there, with"
+    " --finish it takes the best weights so far"
+)
+"""What an interrupted command says of its training."""
 SHARE = "may remain: a share (0.5) or a count (above 1)"
 
 
@@ -80,13 +95,18 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
             foreseen = forecast(plan, progress=progress)
         else:
             folder = args.out or Path("build") / plan.name
-            result = pipeline.run(
-                plan,
-                checkpoints=folder / CHECKPOINTS,
-                restart=args.restart,
-                finish=args.finish,
-                progress=progress,
-            )
+            try:
+                result = pipeline.run(
+                    plan,
+                    checkpoints=folder / CHECKPOINTS,
+                    restart=args.restart,
+                    finish=args.finish,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                if plan.recipe.trains:
+                    terminal.note(KEPT)
+                raise
     if args.dry_run:
         _foretell(foreseen, args, terminal)
         return
@@ -174,8 +194,6 @@ RECIPE = (
     "recipe.toml; data-free, distilled or few-samples; or its stages, as prune50-finetune-qat (see"
     " recipe)"
 )
-DATA = "an .npz (x, y, x_train, ...), a folder of class folders, or file.py:function"
-CODE = "FILE.py:FUNCTION"
 
 
 COMMANDS: Commands = {
@@ -185,7 +203,7 @@ COMMANDS: Commands = {
         (
             ("model", {"metavar": "MODEL", **FILE}),
             ("--data", {"help": DATA}),
-            ("--features", {"metavar": CODE, "help": "makes rows of a folder's files"}),
+            ("--features", {"metavar": CODE, "help": FEATURES}),
             ("--augment", {"metavar": CODE, "help": "changes batches to train on at random"}),
             ("--name", {"help": "the model's name in the report and in C (default: the file's)"}),
             ("--metric", {"choices": METRICS, "help": "default: from the data"}),

@@ -152,7 +152,7 @@ def _density(report: Report) -> Section:
                 row.layer or row.kind,
                 f"{row.zeros / row.weights:.0%}",
                 str(row.distinct),
-                row.chosen.kernel or "in the layer before",
+                row.chosen.kernel or "in the call of another layer",
                 *(_number(n) for n in (row.chosen.flash, row.dense.flash)),
                 *(_number(n) for n in (row.chosen.instructions, row.dense.instructions)),
             )

@@ -11,7 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgecompress.errors import UnsupportedError
 from edgecompress.tflite.program import Op, Options, Program, Tensor, layer_in
+from edgecompress.tflite.read import read
+from edgecompress.tflite.write import write
 
 
 def lossless(program: Program) -> Program:
@@ -31,6 +34,17 @@ def lossless(program: Program) -> Program:
     for step in _ONCE:
         smaller = step(smaller)
     return smaller
+
+
+def slimmed(data: bytes) -> bytes:
+    """A flatbuffer without the bytes that no runtime reads; what it computes stays, bit by bit.
+
+    One that holds what a Program does not stays as it is.
+    """
+    try:
+        return min(data, write(lossless(read(data))), key=len)
+    except UnsupportedError:
+        return data
 
 
 def drop_unused_ops(program: Program) -> Program:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecompress import memory
+from edgecompress import memory, pipeline
 from edgecompress.backends.aot import (
     conv_sparse,
     decoding,
@@ -280,6 +280,14 @@ BOUNDS = {
     ),
     "result before saturation": (conv(FULL, factor=0.0039), conv(FULL, factor=0.0041)),
     "factor": (conv([[[[100]]]], factor=0.499), conv([[[[100]]]], factor=0.5)),
+    "sum": (
+        conv(np.full((1, 1, 1, 4), 127), bias=[LARGE - 1], factor=2e-7),
+        conv(np.full((1, 1, 1, 4), 127), bias=[LARGE], factor=2e-7),
+    ),
+    "least factor": (
+        conv([[[[100]]]], factor=2.0**-23 * 1.01),
+        conv([[[[100]]]], factor=2.0**-23 * 0.49),
+    ),
 }
 """What bounds the kernels: a layer that is just taken, one that no longer is."""
 
@@ -363,6 +371,17 @@ def test_few_values_take_few_bits(share: float, most: float) -> None:
         assert call.unpacked is not None
         flash = arrays([replace(call, params=call.unpacked.params)])
         assert flash <= most * 4096 + 64 * 9 * (call.function == DECODED[0])
+
+
+def test_a_report_compares_where_zeros_or_few_values_are() -> None:
+    """Few values without a zero; zeros that do not pay; neither."""
+    random = np.random.default_rng(3)
+    odd = random.choice(np.arange(-119, 121, 16), (64, 1, 1, 64))
+    for weights, kernels in ((odd, 1), (few(odd.shape, 0.4), 1), (few(odd.shape, 0.0), 0)):
+        program = conv(weights, size=(4, 4), factor=1e-4)
+        found = pipeline._density(program, schedule(program, optimize="size"), "size")
+        assert len(found) == kernels
+    assert 0 not in odd
 
 
 def test_rows_are_places_in_the_program() -> None:

@@ -338,8 +338,20 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
     "recipe: unknown key": (
         toml("--recipe", "r.toml", "[prun]\n"),
         2,
-        "F/r.toml: unknown key prun (did you mean prune?); allowed: evaluate, prune, quantize,"
-        " seed",
+        "F/r.toml: unknown key prun (did you mean prune?); allowed: cluster, evaluate,"
+        " finetune, prune, qat, quantize, seed, sparsify, train",
+    ),
+    "recipe: words in another order": (
+        good("--recipe", "qat-prune50"),
+        2,
+        "recipe 'qat-prune50': its stages run in another order; write 'prune50-qat'",
+    ),
+    "recipe: an unknown word": (
+        good("--recipe", "prune50-finetun-qat"),
+        2,
+        "recipe 'prune50-finetun-qat': 'finetun' is no stage; did you mean finetune? known, in this"
+        " order: prune50, finetune, distil, sparse80, sparse2of4, pairs80, quads75, cluster16, qat,"
+        " int16x8, mixed60",
     ),
     "recipe: nested without end": (
         toml("--recipe", "n.toml", f"seed = {'[' * 9999}{']' * 9999}"),
@@ -375,18 +387,19 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
         good("--macs", "0.0001"),
         2,
         "prune: macs=0.0001 cannot be reached: at best 1156 of 41504 remain (0.0279) with these"
-        " min_channels, round_to and protected layers",
+        " min_channels, floor, round_to and protected layers",
     ),
     "recipe: impossible types": (
         toml("--recipe", "q.toml", "[quantize]\nmode = 'int16x8'\ninput_type = 'int8'\n"),
         2,
-        "quantize: input_type 'int8' does not go with mode int16x8; use int16 or float32",
+        "F/q.toml: quantize.input_type = int8: it does not go with mode int16x8; use int16 or"
+        " float32, or leave it out",
     ),
     "stage: a tflite cannot be pruned": (
         lambda f: ["compress", str(f.flatbuffer()), "--data", str(f.data), "--ratio", "0.5"],
         1,
-        "prune: good is a .tflite, which cannot be pruned; start from the Keras model, or leave the"
-        " pruning target out",
+        "prune: good is a .tflite, which cannot be pruned or trained; start from the Keras model,"
+        " or leave the stages out",
     ),
     "budget: unknown key": (
         toml("--budget", "b.toml", "[size]\nflash = 1\n"),
@@ -431,9 +444,9 @@ CASES: dict[str, tuple[Callable[[Files], list[str]], int, str]] = {
         " .tflite (the zoo has kws, mlperf_ic, mlperf_kws)",
     ),
     "board: no data to judge on": (
-        words("measure", "m.tflite", "--board", "host", "--samples", "3"),
+        lambda f: ["measure", str(f.flatbuffer()), "--board", "host", "--samples", "3"],
         2,
-        "m.tflite: no data to judge it on; give --data my.npz (x, y)",
+        "F/good.tflite: no data to judge it on; give --data my.npz (x, y)",
     ),
     "zoo: unknown model": (
         words("pull", "kwss"),

@@ -23,9 +23,9 @@ from tests.small_training import everything, task
 RECIPE = Recipe(
     prune=Prune(macs=0.7, rounds=2, epochs=1, round_to=4, min_channels=8),
     finetune=Finetune(epochs=4),
-    sparsify=Sparsify(sparsity=0.5, epochs=3),
+    sparsify=Sparsify(sparsity=0.5, epochs=3, protect=()),
     cluster=Cluster(clusters=8, epochs=2),
-    qat=Qat(epochs=2, learning_rate=1e-3),
+    qat=Qat(weight_bits=4, epochs=2, learning_rate=1e-3),
     train=Train(batch=32, learning_rate=1e-2, teacher=0.3),
 )
 

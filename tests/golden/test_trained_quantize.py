@@ -171,6 +171,34 @@ def test_both_backends_agree(trained: Artifact, converted: Artifact) -> None:
     check([case(program, rows=2) for program in programs])
 
 
+def test_convolutions_in_groups_have_their_grids_too() -> None:
+    """Keras compiles what they compute to a function of its own."""
+    import keras
+    from keras import layers as kl
+
+    x = keras.Input((6, 6, 8), name="image")
+    made = kl.Conv2D(16, 3, groups=2, activation="sigmoid", name="halves")
+    model = keras.Model(x, made(x), name="grouped")
+    grid = _onto_grid(made, 4, shared=True)
+    ranges = {"image": [-3.0, 3.0], "halves/linear": [-4.0, 4.0]}
+    step = Step("qat", {}, {"ranges": ranges, "grids": {"halves": grid}})
+    done = quantize(Artifact("grouped", model).after(step), calibration="trained")
+    (kernel,) = _kernels(read(done.need_tflite("test"))).values()
+    assert kernel.dtype == "int4" and set(kernel.scales) == {grid["scales"][0]}
+
+
+def test_clusters_stay_with_int16_activations(trained: Artifact) -> None:
+    """The whole numbers that training left, and TFLM's bits."""
+    assert trained.keras is not None
+    grid = trained.steps[0].effect["grids"]["side"]
+    step = Step("cluster", {}, {"grids": {"side": grid}})
+    artifact = Artifact("net", trained.keras, steps=(step,))
+    program = read(quantize(artifact, calibration=ROWS, mode="int16x8").need_tflite("test"))
+    peaks = [np.abs(np.asarray(t.array, np.int16)).max() for t in _kernels(program).values()]
+    assert min(peaks) <= 7 and sorted(peaks)[1:] == [127] * 3
+    check([case(program)])
+
+
 def test_weights_that_left_their_grids_are_refused(trained: Artifact) -> None:
     import keras
 

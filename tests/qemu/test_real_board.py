@@ -188,7 +188,7 @@ def test_an_image_too_large_is_caught_before_the_upload(rig: Rig, tmp_path: Path
     text = board.read_text()
     try:
         for key, memory, part in (
-            ("flash_bytes", "flash", "ec_app_main [0-9]"),
+            ("flash_bytes", "flash", "ec_fully_connected_s8 [0-9]"),
             ("ram_bytes", "RAM", "the arena [5-9]"),
         ):
             lines = text.splitlines()

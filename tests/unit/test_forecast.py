@@ -17,7 +17,7 @@ from edgecompress.conversion import convert
 from edgecompress.data import Dataset, Rows, Split, Training
 from edgecompress.datafree.fold import fold
 from edgecompress.errors import ConfigError
-from edgecompress.forecast import Forecast, forecast
+from edgecompress.forecast import Forecast, _converted, forecast
 from edgecompress.prune import prune_structured
 from edgecompress.quantization import quantize
 from edgecompress.recipe import SPELLED, Recipe, find
@@ -183,6 +183,8 @@ def test_zeros_lie_as_the_patterns_have_them() -> None:
 
 def test_clusters_and_grids_are_as_the_stages_have_them() -> None:
     recipe = find("sparse50-cluster8-qat4")
+    assert recipe.sparsify is not None
+    recipe = replace(recipe, sparsify=replace(recipe.sparsify, protect=()))
     model, grids = stand_in(build(), recipe)
     found = shaped(recipe)
     for name, (kernel, rows) in found.items():
@@ -195,6 +197,14 @@ def test_clusters_and_grids_are_as_the_stages_have_them() -> None:
     data = convert(fold(model), mode="int8", types=("int8", "int8"), rows=X[:8])
     data, layers = trained.put_on(data, model, grids)
     assert {row["rule"] for row in layers} == {"trained"} and len(layers) == len(found)
+
+
+def test_clusters_without_qat_are_foreseen_in_int8() -> None:
+    """Few distinct values in the whole kernel, as the cluster stage leaves them."""
+    made = _converted(Artifact("toy", build()), find("cluster8"), X[:8])
+    program = read(made)
+    weights = [program.tensors[op.inputs[1]] for op in program.ops if "CONV" in op.kind]
+    assert [len(np.unique(tensor.array)) for tensor in weights] == [8, 8, 8]
 
 
 def test_a_dry_run_prints_and_writes_nothing(

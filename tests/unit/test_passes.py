@@ -46,6 +46,13 @@ def test_every_pass_keeps_the_bits_of_tflm() -> None:
                 np.testing.assert_array_equal(a, b, err_msg=str(one.program.ops))
 
 
+def test_a_file_is_never_made_larger() -> None:
+    data = write(conv_net())
+    small = passes.slimmed(data)
+    assert len(small) < len(data) and small == write(passes.lossless(read(data)))
+    assert passes.slimmed(small) == small
+
+
 @settings(max_examples=100, deadline=None)
 @given(nets())
 def test_laws_of_lossless(program: Program) -> None:

@@ -108,6 +108,8 @@ def test_only_integers_need_samples() -> None:
             "[cluster]\n[quantize]\nweight_flash = 0.5\n",
             "quantize.weight_flash: cluster leaves distinct values on grids of 8 bits, .*",
         ),
+        ('[sparsify]\n[quantize]\nmode = "float16"\n', 'quantize.mode = "float16": its weights .*'),
+        ('[cluster]\n[quantize]\nmode = "dynamic"\n', 'quantize.mode = "dynamic": its weights .*'),
         (
             '[quantize]\nmode = "int16x8"\ninput_type = "int8"\n',
             "quantize.input_type = int8: it does not go with mode int16x8; use int16 or float32,.*",
@@ -161,6 +163,19 @@ def test_options_replace_the_recipes_target() -> None:
         recipe.merged({}, seed=-1)
     with pytest.raises(ConfigError, match="^quantize.calibration_samples = 0: use at least 1$"):
         recipe.merged({"quantize": {"calibration_samples": 0}}, seed=None)
+
+
+def test_epochs_asked_for_are_those_of_every_stage() -> None:
+    recipe = Recipe(
+        finetune=Finetune(epochs=3, learning_rate=0.1), qat=Qat(), train=Train(epochs=5)
+    )
+    merged = recipe.merged({"train": {"epochs": 2}}, seed=None)
+    for stage in (merged.finetune, merged.qat):
+        assert stage is not None and stage.training(merged.train).epochs == 2
+    assert merged.finetune == Finetune(learning_rate=0.1) and merged.sparsify is None
+    assert recipe.merged({"train": {}}, seed=None) == recipe
+    with pytest.raises(ConfigError, match="^train.epochs: nothing in the recipe trains; add a"):
+        Recipe().merged({"train": {"epochs": 2}}, seed=None)
 
 
 def test_a_recipe_that_is_not_text_is_refused(tmp_path: Path) -> None:

@@ -297,6 +297,7 @@ def test_what_was_not_measured_is_said(browser: Browser, tmp_path: Path) -> None
         budget=(),
         proof=None,
         labels=(),
+        density=(),
     )
     with opened(browser, saved(bare, tmp_path)) as page:
         well_drawn(page, 1)
