@@ -176,10 +176,10 @@ def terminal() -> Iterator[Terminal]:
 def test_lines_go_both_ways_unchanged_and_without_echo() -> None:
     with terminal() as far:
         os.write(far.end, b"from before\n")
+        assert os.read(far.end, 100) == b"from before\r\n"  # nobody has opened it yet: an echo
         with link.connect(far.path, board="toy", baud=115200, timeout=5) as port:
             assert port.board == f"toy on {far.path}"
             assert port.receive(0.05) is None
-            assert os.read(far.end, 100) == b"from before\r\n"  # nobody had opened it yet: an echo
             os.write(far.end, b"\x03\x04one\r\n\x11two\nthr")
             assert [port.receive(5), port.receive(5)] == [b"\x03\x04one\r\n", b"\x11two\n"]
             assert port.receive(0.05) is None
