@@ -106,24 +106,29 @@ def plan(
     if dataset is not None:
         dataset = dataset if metric is None else replace(dataset, metric=metric)
         check_shape(dataset, shape, model=artifact.name)
-    if chosen.prune.active and chosen.prune.score == "taylor":
-        stages.labelled_rows(dataset, chosen)  # are there any?
-    if chosen.trains and (dataset is None or dataset.training is None):
+    _check(artifact, dataset, chosen)
+    return Plan(artifact, dataset, chosen, limits, optimize)
+
+
+def _check(artifact: Artifact, dataset: Dataset | None, recipe: Recipe) -> None:
+    """ConfigError or StageOrderError where the recipe asks for what the data or the model lack."""
+    if recipe.prune.active and recipe.prune.score == "taylor":
+        stages.labelled_rows(dataset, recipe)  # are there any?
+    if recipe.trains and (dataset is None or dataset.training is None):
         raise ConfigError(
-            f"{artifact.name}: {', '.join(chosen.stages)} train, and there are no rows to train on;"
+            f"{artifact.name}: {', '.join(recipe.stages)} train, and there are no rows to train on;"
             " give --data with x_train and y_train, or a folder of class folders"
         )
-    if artifact.keras is None and chosen.stages:
+    if artifact.keras is None and recipe.stages:
         raise StageOrderError(
-            f"{chosen.stages[0]}: {artifact.name} is a .tflite, which cannot be pruned or trained;"
+            f"{recipe.stages[0]}: {artifact.name} is a .tflite, which cannot be pruned or trained;"
             " start from the Keras model, or leave the stages out"
         )
-    if artifact.tflite is not None and chosen.quantize != Quantize():
+    if artifact.tflite is not None and recipe.quantize != Quantize():
         raise StageOrderError(
             f"quantize: {artifact.name} is a .tflite, which is quantised already; start from the"
             " Keras model, or leave the quantize options out"
         )
-    return Plan(artifact, dataset, chosen, limits, optimize)
 
 
 def changed(plan: Plan, changes: Mapping[str, Mapping[str, Any]]) -> Plan:
