@@ -25,7 +25,8 @@ typedef struct {
     const uint32_t *scales;
     int32_t scale_bytes; /* from one output's to the next one's */
     uint32_t limits[3];
-    uint32_t *unpacked; /* for a block of packed weights */
+    uint32_t *written; /* for a block of weights that are not read where they lie */
+    const void *form;  /* that of those weights */
 } ec_blocks_t;
 
 #if defined(__ARM_FEATURE_DSP)
@@ -197,20 +198,18 @@ static void ec_row(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *
     }
 }
 
-/* The same, block after block unpacked behind the inputs. */
-static void ec_packed_row(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *out)
+/* Writes a block of weights of the form; returns what is behind it in flash. */
+typedef const uint32_t *ec_write_t(const void *form, const uint32_t *from, uint32_t *to);
+
+/* The same, block after block written behind the inputs first. */
+static inline void ec_written_row(const ec_fully_connected_pairs_t *p, const uint32_t *from,
+                                  ec_write_t *write, ec_blocks_t *b, int8_t *out)
 {
-    const int32_t words = EC_STEP_WORDS * p->steps;
-    const uint32_t *from = p->weights;
-    uint32_t *const unpacked = b->unpacked;
-    b->weights = unpacked;
+    b->weights = b->written;
     b->scales = p->scales;
     for (int32_t left = p->outputs; left > 0; left -= EC_BLOCK) {
         int8_t last[EC_BLOCK];
-        memcpy(unpacked, from, EC_BLOCK_WORDS * sizeof(*from));
-        from += EC_BLOCK_WORDS;
-        ec_unpack_words(from, p->bits, words, unpacked + EC_BLOCK_WORDS);
-        from += ec_packed_words(words, p->bits);
+        from = write(b->form, from, b->written);
         b->out = left < EC_BLOCK ? last : out;
         b->out_end = b->out + EC_BLOCK;
         ec_blocks(b);
@@ -222,7 +221,36 @@ static void ec_packed_row(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, i
     }
 }
 
-static void ec_rows(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_t *out, void *scratch,
+static const uint32_t *ec_unpacked(const void *form, const uint32_t *from, uint32_t *to)
+{
+    const ec_fully_connected_pairs_t *const p = form;
+    const int32_t words = EC_STEP_WORDS * p->steps;
+    memcpy(to, from, EC_BLOCK_WORDS * sizeof(*from));
+    from += EC_BLOCK_WORDS;
+    ec_unpack_words(from, p->bits, words, to + EC_BLOCK_WORDS);
+    return from + ec_packed_words(words, p->bits);
+}
+
+static void ec_packed_row(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *out)
+{
+    ec_written_row(p, p->weights, ec_unpacked, b, out);
+}
+
+static const uint32_t *ec_decoded(const void *form, const uint32_t *from, uint32_t *to)
+{
+    ec_decode_t block = *(const ec_decode_t *)form;
+    block.packed = from;
+    return ec_decode(&block, to);
+}
+
+static void ec_decoded_row(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *out)
+{
+    const ec_decode_t *const decode = b->form;
+    ec_written_row(p, decode->packed, ec_decoded, b, out);
+}
+
+static void ec_rows(const ec_fully_connected_pairs_t *p, const void *form, const int8_t *in,
+                    int8_t *out, void *scratch,
                     void (*row)(const ec_fully_connected_pairs_t *p, ec_blocks_t *b, int8_t *out))
 {
     uint32_t *const acts = scratch;
@@ -232,7 +260,8 @@ static void ec_rows(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_
         .steps = p->steps,
         .scale_bytes = p->scale_step * (int32_t)sizeof(*p->scales),
         .limits = {p->limits[0], p->limits[1], p->limits[2]},
-        .unpacked = acts + p->steps,
+        .written = acts + p->steps,
+        .form = form,
     };
     for (int32_t batch = 0; batch < p->batches; ++batch) {
         ec_expand(in, p->inputs, acts);
@@ -245,11 +274,17 @@ static void ec_rows(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_
 void ec_fully_connected_pairs_s8(const ec_fully_connected_pairs_t *p, const int8_t *in, int8_t *out,
                                  void *scratch)
 {
-    ec_rows(p, in, out, scratch, ec_row);
+    ec_rows(p, p, in, out, scratch, ec_row);
 }
 
 void ec_fully_connected_pairs_packed_s8(const ec_fully_connected_pairs_t *p, const int8_t *in,
                                         int8_t *out, void *scratch)
 {
-    ec_rows(p, in, out, scratch, ec_packed_row);
+    ec_rows(p, p, in, out, scratch, ec_packed_row);
+}
+
+void ec_fully_connected_pairs_decoded_s8(const ec_fully_connected_pairs_decoded_t *p,
+                                         const int8_t *in, int8_t *out, void *scratch)
+{
+    ec_rows(&p->matrix, &p->decode, in, out, scratch, ec_decoded_row);
 }

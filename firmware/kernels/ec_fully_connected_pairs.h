@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "ec_decode.h"
+
 /* A row of inputs is padded with zeros to a multiple of 4 and becomes `steps` pairs of int16: of
  * every four elements (0, 2) and (1, 3), as SXTB16 gives them.
  *
@@ -27,7 +29,7 @@
  * The bound above, |Q| < 2^30, 1 <= right <= 22, and results that fit int16 before they are saturated
  * are for the caller to guarantee, whatever the input. `limits` is as for ec_conv_pairs_t.
  *
- * Scratch, in bytes: 4 * steps, and for packed weights 32 + 16 * steps more. A row of inputs is read
+ * Scratch, in bytes: 4 * steps, and for packed or encoded weights 32 + 16 * steps more. A row of inputs is read
  * before its outputs are written.
  */
 typedef struct {
@@ -47,5 +49,14 @@ void ec_fully_connected_pairs_s8(const ec_fully_connected_pairs_t *p, const int8
 
 void ec_fully_connected_pairs_packed_s8(const ec_fully_connected_pairs_t *p, const int8_t *in,
                                         int8_t *out, void *scratch);
+
+/* The same with encoded weights: `decode` is for one block, and `matrix` has no weights. */
+typedef struct {
+    ec_fully_connected_pairs_t matrix;
+    ec_decode_t decode;
+} ec_fully_connected_pairs_decoded_t;
+
+void ec_fully_connected_pairs_decoded_s8(const ec_fully_connected_pairs_decoded_t *p,
+                                         const int8_t *in, int8_t *out, void *scratch);
 
 #endif

@@ -42,6 +42,7 @@ DECODED = (
     "ec_conv_s8",
     "ec_fully_connected_s8",
     "ec_conv_pairs_decoded_s8",
+    "ec_fully_connected_pairs_decoded_s8",
 )
 """Kernels whose weights are decoded to scratch first, all of them or part by part."""
 ZEROS = (0.0, 0.5, 0.75, 0.9, 0.99, 1.0)
@@ -183,7 +184,7 @@ def test_output_over_input_gives_the_same_bits(
 def encoded(draw: Draw, function: str) -> Program:
     """Weights that take less flash encoded: few other than 0, or of few values, or both."""
     share, distinct = draw(st.sampled_from([(0.9, 0), (0.6, 0), (0.5, 15), (0.0, 30), (0.0, 2)]))
-    made = fully_connected if function == DECODED[2] else convolutions
+    made = convolutions if function.startswith("ec_conv") else fully_connected
     return draw(made(share, distinct))
 
 
@@ -319,9 +320,10 @@ def test_what_is_offered_where() -> None:
     """Pairs need SMLAD; a single weight does not."""
     point = conv(few((32, 1, 1, 64), 0.9), size=(6, 6), factor=1e-3)
     matrix = matrices.matrix(few((32, 64), 0.9), factor=1e-3)
-    assert functions(point) == {CONVOLUTION, *DECODED} - {DECODED[2]}
+    assert functions(point) == {CONVOLUTION, DECODED[0], DECODED[1], DECODED[3]}
     assert functions(point, "plain") == functions(point, "mve") == {"ec_conv_s8"}
-    assert functions(matrix) == functions(matrix, "plain") == {MATRIX, MASKED, DECODED[2]}
+    assert functions(matrix, "plain") == {MATRIX, MASKED, DECODED[2]}
+    assert functions(matrix) == {MATRIX, MASKED, DECODED[2], DECODED[4]}
     counts = [
         next(c.instructions for c in alternatives(matrix, core) if c.function == MATRIX)
         for core in ("dsp", "mve")

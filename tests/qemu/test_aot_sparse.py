@@ -37,7 +37,10 @@ def test_bits_for_zeros_give_tflm_bits(board: str, monkeypatch: pytest.MonkeyPat
     check(taken(MASKED, nightly(12, 120), seed=56), run=run_on(board))
 
 
-@pytest.mark.parametrize(("board", "function"), [("qemu_m0", DECODED[2]), ("qemu_m4", DECODED[0])])
+@pytest.mark.parametrize(
+    ("board", "function"),
+    [("qemu_m0", DECODED[2]), ("qemu_m4", DECODED[0]), ("qemu_m4", DECODED[4])],
+)
 def test_decoded_weights_give_tflm_bits(
     board: str, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ CODE = {
     "ec_conv_rows_s16": 1700,
     "ec_conv_s16": 3900,
     "ec_conv_sparse": 1800,
-    "ec_decode": 540,
+    "ec_decode": 740,
     "ec_depthwise": 1200,
     "ec_depthwise_pairs": 2700,
     "ec_depthwise_s16": 2500,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from edgecompress.backends.aot.calls import Array, Call, Reuse, Site, Struct, Value, Values
+from edgecompress.backends.aot.decoding import decoded_first
 from edgecompress.backends.aot.fixedpoint import Multiplier, activation_range, zero_point_of
 from edgecompress.backends.aot.layer import Ints, padded
 from edgecompress.backends.aot.packing import FAMILY, MOST_BITS, bits_of, pack
@@ -29,8 +30,8 @@ BLOCK = 8
 def fully_connected_pairs(
     site: Site, values: Values, bias: Values | None, factors: Sequence[Multiplier], reuse: Reuse
 ) -> tuple[Call, ...]:
-    """Calls of ec_fully_connected_pairs for int8 activations, with int8 weights in flash and packed
-    ones; none where a bound fails.
+    """Calls of ec_fully_connected_pairs for int8 activations, with int8 weights in flash, packed
+    and encoded ones; none where a bound fails.
 
     `values` are int8 weights [outputs, inputs] with zero point 0, `bias` int32, `factors` one for
     all outputs or one each. The bounds are those of pairs.by_pairs.
@@ -74,19 +75,52 @@ def fully_connected_pairs(
         reuses=(reuse,),
         instructions=_instructions(outputs, steps, batches),
     )
+    return (call, *_packed(call, head, words, batches), *_decoded(call, len(words), batches))
+
+
+def _packed(call: Call, head: Ints, words: Ints, batches: int) -> Iterator[Call]:
+    """`call` with its weights packed, and unpacked a block at a time, for each row of inputs."""
     bits = bits_of(words)
     if bits > MOST_BITS:
-        return (call,)
-    more = batches * len(words) * (unpacking(4 * steps, bits) + 40)
-    packed = replace(
-        call,
+        return
+    assert call.params is not None
+    more = batches * len(words) * (unpacking(words.shape[1], bits) + 40)
+    yield replace(
+        _by_block(call, more),
         function="ec_fully_connected_pairs_packed_s8",
-        params=_params(fields, bits, head, pack(words, bits)),
-        scratch=4 * (5 * steps + BLOCK),
-        instructions=_instructions(outputs, steps, batches) + more,
+        params=_params(call.params.fields, bits, head, pack(words, bits)),
         uses=(FAMILY,),
     )
-    return call, packed
+
+
+def _decoded(call: Call, blocks: int, batches: int) -> Iterator[Call]:
+    """`call` with its weights encoded, and decoded a block at a time, for each row of inputs."""
+    whole = decoded_first(call, blocks=blocks, head=BLOCK, paired=True)
+    if whole is None:
+        return
+    assert call.params is not None and whole.unpacked is not None
+    assert call.instructions is not None and whole.instructions is not None
+    params: dict[str, Value] = {
+        "matrix": Struct(call.params.ctype, {**call.params.fields, "weights": None}),
+        "decode": replace(
+            whole.unpacked.params, fields={**whole.unpacked.params.fields, "blocks": 1}
+        ),
+    }
+    more = batches * (whole.instructions - call.instructions + 90 * blocks)
+    yield replace(
+        _by_block(call, more),
+        function="ec_fully_connected_pairs_decoded_s8",
+        params=Struct("ec_fully_connected_pairs_decoded_t", params),
+        uses=whole.uses,
+    )
+
+
+def _by_block(call: Call, more: int) -> Call:
+    """`call` with room for a block of weights behind the inputs, and `more` instructions."""
+    assert call.params is not None and call.instructions is not None
+    steps = call.params.fields["steps"]
+    assert isinstance(steps, int)
+    return replace(call, scratch=4 * (5 * steps + BLOCK), instructions=call.instructions + more)
 
 
 def _params(fields: Mapping[str, Value], bits: int, head: Ints, words: Ints) -> Struct:
