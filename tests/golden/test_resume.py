@@ -1,4 +1,5 @@
-"""A training that is killed at any moment goes on from its checkpoint, to the same weights.
+"""A training, or a command of several stages, that is killed at any moment goes on from its
+checkpoints, to the same weights and files.
 
 A process that has imported TensorFlow forks one that trains for every life: a kill is a SIGKILL at
 a random moment after its first step, so during steps, validations and writes of checkpoints alike.
@@ -19,14 +20,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import npz
+from edgecompress import cli, npz
 from edgecompress.artifact import Artifact
 from edgecompress.data import Dataset, Rows, Split, Training
 from edgecompress.settings import Finetune, Train
 from edgecompress.training.checkpoint import Checkpoints
 from edgecompress.training.finetune import finetune
+from tests.conftest import nightly
 
 KILLS = 10
+STAGES = """
+[prune]
+ratio = 0.25
+rounds = 2
+epochs = 2
+
+[finetune]
+
+[sparsify]
+sparsity = 0.5
+
+[cluster]
+clusters = 8
+
+[qat]
+
+[train]
+epochs = 4
+batch = 16
+learning_rate = 0.01
+"""
 TRAIN = Train(epochs=40, batch=16, learning_rate=0.01)
 
 
@@ -37,7 +60,7 @@ def small() -> Artifact:
     k = keras.layers
     start = [keras.initializers.GlorotUniform(seed=seed) for seed in (1, 2)]
     source = keras.Input((6,), name="x")
-    x = k.Dense(12, kernel_initializer=start[0], name="hidden")(source)
+    x = k.Dense(24, kernel_initializer=start[0], name="hidden")(source)
     x = k.ReLU(name="relu")(k.BatchNormalization(name="norm")(x))
     x = k.Dropout(0.3, name="drop")(x)
     head = k.Dense(3, activation="softmax", kernel_initializer=start[1], name="head")
@@ -78,20 +101,35 @@ def live(folder: Path, mark: Path, interrupt_at: int | None) -> None:
     (folder.parent / "done.json").write_text(json.dumps(training))
 
 
+def command(folder: Path, mark: Path, interrupt_at: int | None) -> None:
+    """One life of a command of all stages that train; `mark` is there from its start."""
+    assert interrupt_at is None
+    model, data, recipe = (folder.parents[1] / name for name in INPUTS)
+    os.dup2(2, 1)  # stdout is for process ids
+    mark.touch()
+    options = ["--data", str(data), "--recipe", str(recipe), "--out", str(folder)]
+    os._exit(cli.main(["compress", str(model), *options]))
+
+
+LIVES = {"live": live, "command": command}
+INPUTS = ("small.keras", "points.npz", "recipe.toml")
+"""Files of a command."""
+
+
 def serve() -> None:
-    """Fork a life for each line `[folder, mark, interrupt_at]` and say its process id; after one
-    more line, say how it ended: until then its id belongs to nobody else."""
+    """Fork a life for each line `[kind, folder, mark, interrupt_at]` and say its process id; after
+    one more line, say how it ended: until then its id belongs to nobody else."""
     import keras
     import tf_keras
 
     assert keras and tf_keras
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     while line := sys.stdin.readline():
-        folder, mark, interrupt_at = json.loads(line)
+        kind, folder, mark, interrupt_at = json.loads(line)
         child = os.fork()
         if not child:
             try:
-                live(Path(folder), Path(mark), interrupt_at)
+                LIVES[kind](Path(folder), Path(mark), interrupt_at)
             except KeyboardInterrupt:
                 os._exit(130)
             os._exit(0)
@@ -114,13 +152,18 @@ class Server:
         )
 
     def live(
-        self, name: str, *, kill_after: float | None = None, interrupt_at: int | None = None
+        self,
+        name: str,
+        *,
+        kind: str = "live",
+        kill_after: float | None = None,
+        interrupt_at: int | None = None,
     ) -> tuple[int, float]:
         """The exit status of a life (-9: killed) and the seconds from its first step to its end;
         `kill_after` are seconds from there too."""
         self.lives += 1
         mark = self.folder / f"mark{self.lives}"
-        order = [str(self.folder / name / "checkpoints"), str(mark), interrupt_at]
+        order = [kind, str(self.folder / name / "checkpoints"), str(mark), interrupt_at]
         self.say(json.dumps(order))
         child = int(self.hear())
         latest = time.monotonic() + 120
@@ -204,6 +247,37 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(
         if kills == KILLS and status == 0:
             break
     assert len(set(epochs)) > 2  # it did go on
+
+
+def test_a_killed_command_ends_as_if_nothing_had_happened(server: Server) -> None:
+    """In any stage, or while it converts and writes; what the run directory holds is whole."""
+    small().need_keras("test").save(server.folder / INPUTS[0])
+    data = dataset()
+    rows, held = data.to_train("test").rows, data.test
+    assert isinstance(rows, Rows) and rows.y is not None and held.y is not None
+    np.savez(server.folder / INPUTS[1], x_train=rows.x, y_train=rows.y, x=held.x, y=held.y)
+    (server.folder / INPUTS[2]).write_text(STAGES)
+    status, seconds = server.live("command", kind="command")
+    assert status == 0
+    expected = files(server.folder / "command" / "checkpoints")
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    run, ends = server.folder / "killed" / "checkpoints", set()
+    for _ in range(nightly(3, KILLS)):
+        status, _ = server.live("killed", kind="command", kill_after=rng.uniform(0, seconds))
+        found = files(run) if run.exists() else {}
+        ends.add(status)
+        if "report.json" in found:
+            assert found == expected
+    assert server.live("killed", kind="command")[0] == 0
+    assert files(run) == expected
+    assert -signal.SIGKILL in ends and ends <= {0, -signal.SIGKILL}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What a run directory holds, but for checkpoints."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder): path for path in found}
+    return {str(k): v.read_bytes() for k, v in names.items() if k.parts[0] != "checkpoints"}
 
 
 def test_an_interrupt_keeps_what_there_is(server: Server, whole: tuple[Path, float]) -> None:
