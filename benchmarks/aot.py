@@ -15,11 +15,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from edgecompress import deployment, measurement, zoo
+from edgecompress import zoo
 from edgecompress.artifact import Artifact
+from edgecompress.building import deployment
+from edgecompress.building.firmware import Image
 from edgecompress.errors import EdgeCompressError
-from edgecompress.firmware import Image
-from edgecompress.results import Run
+from edgecompress.measuring import measurement
+from edgecompress.measuring.results import Run
 
 BOARD = "qemu_m4"
 ZOO = "kws"
@@ -50,7 +52,8 @@ def given(name: str, known: Table) -> bytes:
 
 def compressed(name: str) -> bytes:
     """The `.tflite` that the recipe of a zoo model gives."""
-    from edgecompress import pipeline, planning
+    from edgecompress import pipeline
+    from edgecompress.pipeline import planning
 
     return pipeline.run(planning.plan(name)).artifact.need_tflite("benchmark")
 

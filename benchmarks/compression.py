@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from edgecompress import pipeline, planning
+from edgecompress import pipeline
+from edgecompress.pipeline import planning
 from edgecompress.report import Report
 
 MODELS = ("mlperf_kws", "mlperf_ic", "kws")

@@ -13,10 +13,11 @@ else:
 
 from benchmarks.aot import TFLM, Row, amount, given, show, span
 from benchmarks.networks import Network
-from edgecompress import deployment, measurement
 from edgecompress.artifact import Artifact
-from edgecompress.firmware import Image
-from edgecompress.results import Run
+from edgecompress.building import deployment
+from edgecompress.building.firmware import Image
+from edgecompress.measuring import measurement
+from edgecompress.measuring.results import Run
 from edgecompress.vocabulary import OPTIMIZE, Optimize
 
 CORES = ("qemu_m4", "qemu_m55", "qemu_m3")

@@ -69,7 +69,7 @@ def main() -> None:
     """Print the parts, their sum, the command, and the ratio."""
     import numpy as np
 
-    from edgecompress import planning
+    from edgecompress.pipeline import planning
 
     python = sys.executable
     with tempfile.TemporaryDirectory() as folder:

@@ -11,10 +11,9 @@ from edgecompress import cost, runtimes, zoo
 from edgecompress.artifact import Artifact
 from edgecompress.data import Dataset
 from edgecompress.evaluation import score
+from edgecompress.pipeline.stages import Work, pruned
 from edgecompress.quantization import quantize
-from edgecompress.recipe import Recipe
-from edgecompress.settings import Finetune, Prune, Qat, Train
-from edgecompress.stages import Work, pruned
+from edgecompress.recipe import Finetune, Prune, Qat, Recipe, Train
 from edgecompress.training.qat import qat
 
 MODEL = "mlperf_ic"

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from benchmarks.aot import Row, measured, show
 from benchmarks.trained import KEPT, from_scratch, kept, percent, told, top1
-from edgecompress import pipeline, planning, zoo
+from edgecompress import pipeline, zoo
 from edgecompress.budget import Budget
 from edgecompress.data import Split
-from edgecompress.recipe import Recipe
+from edgecompress.pipeline import planning
+from edgecompress.recipe import Finetune, Prune, Qat, Quantize, Recipe, Train
 from edgecompress.report import AccuracyRow
-from edgecompress.settings import Finetune, Prune, Qat, Quantize, Train
 
 DATA = "kws"
 MODELS = {"kws": (0.25, 0.5, 0.75), "mlperf_kws": (0.5,)}

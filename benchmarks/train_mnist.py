@@ -14,9 +14,8 @@ from edgecompress import npz, pipeline
 from edgecompress.artifact import Artifact
 from edgecompress.budget import Budget
 from edgecompress.data import Dataset, Rows, Split, Training
-from edgecompress.planning import Plan
-from edgecompress.recipe import Recipe
-from edgecompress.settings import Cluster, Finetune, Qat, Sparsify, Train
+from edgecompress.pipeline.planning import Plan
+from edgecompress.recipe import Cluster, Finetune, Qat, Recipe, Sparsify, Train
 from edgecompress.training.finetune import finetune
 
 if TYPE_CHECKING:

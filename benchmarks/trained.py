@@ -12,7 +12,7 @@ from edgecompress import zoo
 from edgecompress.artifact import Artifact
 from edgecompress.data import Dataset, Split
 from edgecompress.evaluation import predict, score
-from edgecompress.settings import Finetune, Train
+from edgecompress.recipe import Finetune, Train
 from edgecompress.training.checkpoint import Checkpoints
 from edgecompress.training.finetune import finetune
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecompress.artifact import Artifact, Step
     from edgecompress.budget import Budget
+    from edgecompress.building.deployment import build
     from edgecompress.data import Dataset, Split
-    from edgecompress.deployment import build
     from edgecompress.errors import EdgeCompressError
     from edgecompress.evaluation import compare, evaluate
-    from edgecompress.measurement import measure
+    from edgecompress.measuring.measurement import measure
     from edgecompress.pipeline import compress
     from edgecompress.prune import prune_structured
     from edgecompress.prune.rounds import prune_in_rounds
@@ -36,7 +36,7 @@ _HOME = {
     "Report": "report",
     "Split": "data",
     "Step": "artifact",
-    "build": "deployment",
+    "build": "building.deployment",
     "cluster": "training.cluster",
     "compare": "evaluation",
     "compress": "pipeline",
@@ -44,7 +44,7 @@ _HOME = {
     "evaluate": "evaluation",
     "finetune": "training.finetune",
     "load": "zoo",
-    "measure": "measurement",
+    "measure": "measuring.measurement",
     "prune_in_rounds": "prune.rounds",
     "prune_structured": "prune",
     "qat": "training.qat",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from edgecompress import boards, platformio
+from edgecompress import boards
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
-from edgecompress.measurement import CORE
+from edgecompress.building import platformio
+from edgecompress.measuring.measurement import CORE
 from edgecompress.report import markdown
 from edgecompress.report.boards import BoardRow, Outputs, Timing
 

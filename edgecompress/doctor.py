@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from edgecompress import boards, link, platformio
+from edgecompress import boards
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
-from edgecompress.emulator import QEMU
+from edgecompress.building import platformio
+from edgecompress.measuring import link
+from edgecompress.measuring.emulator import QEMU
 
 _SECONDS = 20.0
 _APT = "sudo apt-get install --no-install-recommends "

@@ -12,14 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgecompress import boards, deployment, firmware, measurement, results
+from edgecompress import boards
 from edgecompress.artifact import Artifact
 from edgecompress.boards import Board
+from edgecompress.building import deployment, firmware
+from edgecompress.building.firmware import Image, TooLarge
 from edgecompress.errors import EdgeCompressError, ToolError, UnsupportedError
-from edgecompress.firmware import Image, TooLarge
+from edgecompress.measuring import measurement, results
+from edgecompress.measuring.results import Run
 from edgecompress.progress import Progress, silent
 from edgecompress.report.boards import TOO_LARGE, BoardRow, Cost
-from edgecompress.results import Run
 from edgecompress.vocabulary import Backend, Optimize
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgecompress import emulator, firmware
 from edgecompress.backends import contract
-from edgecompress.firmware import Image
+from edgecompress.building import firmware
+from edgecompress.building.firmware import Image
+from edgecompress.measuring import emulator
 
 MODEL = Path(__file__).parent / "qemu" / "model"
 NAME = "two words"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgecompress.data import Dataset, Rows, Split, Training
-from edgecompress.settings import Train
+from edgecompress.recipe import Train
 
 SHAPE = (6, 6, 2)
 TRAIN = Train(epochs=3, batch=32, learning_rate=5e-3)

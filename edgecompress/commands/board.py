@@ -27,9 +27,9 @@ from edgecompress.vocabulary import Core
 
 if TYPE_CHECKING:
     from edgecompress.artifact import Artifact
+    from edgecompress.building.firmware import Image
     from edgecompress.data import Float
-    from edgecompress.firmware import Image
-    from edgecompress.results import Run
+    from edgecompress.measuring.results import Run
 
 
 def build(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -56,7 +56,9 @@ def measure(args: argparse.Namespace, terminal: Terminal) -> None:
 
 def _model(args: argparse.Namespace, terminal: Terminal) -> tuple[Artifact, Path]:
     """The compressed model and its run directory; what the board lacks here is told first."""
-    from edgecompress import boards, firmware, running
+    from edgecompress import boards
+    from edgecompress.building import firmware
+    from edgecompress.measuring import running
 
     board = boards.load(args.board)
     running.check_port(board, getattr(args, "port", None))
@@ -67,7 +69,9 @@ def _model(args: argparse.Namespace, terminal: Terminal) -> tuple[Artifact, Path
 
 def compressed(model: str, terminal: Terminal) -> tuple[Artifact, Path]:
     """The model and its run directory; one of the zoo is compressed now, if it was not yet."""
-    from edgecompress import deployment, pipeline, planning, zoo
+    from edgecompress import pipeline, zoo
+    from edgecompress.building import deployment
+    from edgecompress.pipeline import planning
 
     if model in zoo.names() and not deployment.compressed(model):
         with terminal.bars() as progress:
@@ -78,7 +82,7 @@ def compressed(model: str, terminal: Terminal) -> tuple[Artifact, Path]:
 
 def _image(args: argparse.Namespace, terminal: Terminal, artifact: Artifact, folder: Path) -> Image:
     """The image built of the model, in its run directory."""
-    from edgecompress import deployment
+    from edgecompress.building import deployment
 
     with terminal.bars() as progress:
         return deployment.build(
@@ -104,7 +108,8 @@ def taken(
 
     `flash`: also on an emulated board, PlatformIO starts it.
     """
-    from edgecompress import firmware, measurement
+    from edgecompress.building import firmware
+    from edgecompress.measuring import measurement
 
     measurement.report_in(folder, sha=str(artifact.sha256))
     image = _image(args, terminal, artifact, folder)
@@ -125,7 +130,7 @@ def taken(
 
 def _measure(args: argparse.Namespace, terminal: Terminal, *, flash: bool = False) -> None:
     """With `flash` the terminal gets the figures of the board, else those of each operator."""
-    from edgecompress import deployment
+    from edgecompress.building import deployment
     from edgecompress.report import markdown
 
     artifact, folder = _model(args, terminal)
@@ -154,7 +159,8 @@ def _measure(args: argparse.Namespace, terminal: Terminal, *, flash: bool = Fals
 
 
 def export(args: argparse.Namespace, terminal: Terminal) -> None:
-    from edgecompress import boards, export
+    from edgecompress import boards
+    from edgecompress.building import export
     from edgecompress.errors import ConfigError
 
     if args.arduino is None and args.platformio is None:

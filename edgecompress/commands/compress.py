@@ -26,7 +26,7 @@ from edgecompress.terminal import Terminal
 from edgecompress.vocabulary import CALIBRATIONS, METRICS, MODES, REPAIRS, SCORE_NAMES, Scope
 
 if TYPE_CHECKING:
-    from edgecompress.forecast import Forecast
+    from edgecompress.pipeline.forecast import Forecast
 
 CHECKPOINTS = "checkpoints"
 """In the run directory: what training has reached."""
@@ -68,8 +68,9 @@ CHANGES = {
 
 
 def compress(args: argparse.Namespace, terminal: Terminal) -> None:
-    from edgecompress import boards, pipeline, planning
-    from edgecompress.forecast import forecast
+    from edgecompress import boards, pipeline
+    from edgecompress.pipeline import planning
+    from edgecompress.pipeline.forecast import forecast
     from edgecompress.report import Report
 
     if args.board:
@@ -156,8 +157,8 @@ def _share(before: int | None, after: int | None) -> str:
 
 
 def recipe(args: argparse.Namespace, terminal: Terminal) -> None:
-    from edgecompress.grammar import WORDS
     from edgecompress.recipe import RECIPES, find
+    from edgecompress.recipe.grammar import WORDS
 
     if args.name is not None:
         terminal.say(find(args.name).to_toml().rstrip())

@@ -31,8 +31,9 @@ LAYERS = ("layer", "operator", "weights", "constants", "kernels", "all")
 
 
 def report(args: argparse.Namespace, terminal: Terminal) -> None:
-    from edgecompress import budget, measurement, zoo
+    from edgecompress import budget, zoo
     from edgecompress.commands.board import compressed
+    from edgecompress.measuring import measurement
     from edgecompress.report import Report, runs
 
     names = _names(args.board)
@@ -73,7 +74,9 @@ def _asked(
     args: argparse.Namespace, terminal: Terminal, names: Sequence[str], folder: Path
 ) -> list[Answer]:
     """What the model in the run directory takes on the boards."""
-    from edgecompress import deployment, measurement, survey
+    from edgecompress import survey
+    from edgecompress.building import deployment
+    from edgecompress.measuring import measurement
 
     artifact, _ = deployment.find(str(folder))
     measurement.report_in(folder, sha=str(artifact.sha256))

@@ -29,7 +29,7 @@ from edgecompress.prune import allocate, budgets, sensitivity
 from edgecompress.prune.budgets import Goal
 from edgecompress.prune.choose import ROUNDING, Chooser
 from edgecompress.prune.scores import SCORES, Data, Task
-from edgecompress.settings import BY_SAMPLES, Choice
+from edgecompress.recipe.settings import BY_SAMPLES, Choice
 from edgecompress.vocabulary import REPAIRS, SCORE_NAMES, TARGETS, Scope, ScoreName, Target, Unknown
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from edgecompress.data import Dataset
 from edgecompress.datafree.rounding import largest
 from edgecompress.errors import ConfigError
 from edgecompress.progress import Progress, silent
-from edgecompress.settings import Cluster, Train
+from edgecompress.recipe.settings import Cluster, Train
 from edgecompress.training import legacy, preserve
 from edgecompress.training.bridge import Bridged, Layer, Wrap, to_tf_keras
 from edgecompress.training.checkpoint import Checkpoints

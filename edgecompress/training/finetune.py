@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgecompress.artifact import Artifact, Step
 from edgecompress.data import Dataset
 from edgecompress.progress import Progress, silent
-from edgecompress.settings import Finetune, Train
+from edgecompress.recipe.settings import Finetune, Train
 from edgecompress.training.checkpoint import Checkpoints
 from edgecompress.training.fit import fit
 from edgecompress.training.task import Task

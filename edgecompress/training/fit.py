@@ -16,7 +16,7 @@ from edgecompress.data import Training
 from edgecompress.digest import digest
 from edgecompress.errors import ConfigError, EdgeCompressError, UnsupportedError
 from edgecompress.progress import Progress, silent
-from edgecompress.settings import Train
+from edgecompress.recipe.settings import Train
 from edgecompress.training import legacy
 from edgecompress.training.checkpoint import Checkpoint, State
 from edgecompress.training.recalibrate import forgetful

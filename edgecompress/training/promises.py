@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecompress.artifact import Artifact, Step
-from edgecompress.calibrated import AXES
 from edgecompress.channels.graph import rebuild, trace
 from edgecompress.errors import EdgeCompressError
+from edgecompress.quantization.calibrated import AXES
 from edgecompress.tflite import Op, Program, read
 from edgecompress.training.kernels import DEPTHWISE
 

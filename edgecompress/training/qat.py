@@ -11,7 +11,7 @@ from edgecompress.artifact import Artifact
 from edgecompress.data import Dataset
 from edgecompress.datafree.ranges import LINEAR
 from edgecompress.progress import Progress, silent
-from edgecompress.settings import Qat, Train
+from edgecompress.recipe.settings import Qat, Train
 from edgecompress.training import legacy, placement, preserve
 from edgecompress.training.bridge import Bridged, Layer, to_tf_keras
 from edgecompress.training.checkpoint import Checkpoints

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgecompress.artifact import Artifact
 from edgecompress.data import Dataset
 from edgecompress.progress import Progress, silent
-from edgecompress.settings import Sparsify, Train
+from edgecompress.recipe.settings import Sparsify, Train
 from edgecompress.training import legacy
 from edgecompress.training.bridge import Bridged, Layer, Wrap, to_tf_keras
 from edgecompress.training.checkpoint import Checkpoints

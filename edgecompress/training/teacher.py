@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecompress.channels.graph import trace
 from edgecompress.errors import ConfigError
-from edgecompress.settings import Train
+from edgecompress.recipe.settings import Train
 from edgecompress.training import legacy
 from edgecompress.training.task import Task
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgecompress.artifact import Artifact, Json, Step
 from edgecompress.data import Dataset, Training
 from edgecompress.progress import Progress
-from edgecompress.settings import Cluster, Qat, Sparsify, Train
+from edgecompress.recipe.settings import Cluster, Qat, Sparsify, Train
 from edgecompress.training import promises
 from edgecompress.training.bridge import Bridged
 from edgecompress.training.checkpoint import Checkpoints

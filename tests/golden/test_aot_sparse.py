@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecompress import memory, pipeline
+from edgecompress import memory
 from edgecompress.backends.aot import (
     conv_sparse,
     decoding,
@@ -24,6 +24,7 @@ from edgecompress.backends.aot.calls import Call, Choice, Lowered
 from edgecompress.backends.aot.choose import Chosen, arrays
 from edgecompress.backends.aot.density import dense_against_sparse, gzip_bytes
 from edgecompress.backends.aot.schedule import schedule
+from edgecompress.pipeline import pipeline
 from edgecompress.tflite import Program
 from edgecompress.vocabulary import Core, Optimize
 from tests.aot_harness import SCHEDULE, Case, at_limit, case, check, run_guarded

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import edgecompress as ec
-from edgecompress import cost, pipeline, planning
+from edgecompress import cost, pipeline
 from edgecompress.cli import main
 from edgecompress.data import Dataset, Split, load_npz
 from edgecompress.errors import ConfigError, ModelFileError, StageOrderError
+from edgecompress.pipeline import planning
 from edgecompress.report import markdown
 from edgecompress.tflite import read
 from tests.conftest import need

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import deployment, measurement, pipeline, planning, runtimes
+from edgecompress import pipeline, runtimes
 from edgecompress.budget import Budget
+from edgecompress.building import deployment
 from edgecompress.data import Dataset
 from edgecompress.errors import ConfigError, StageOrderError
-from edgecompress.planning import Plan
-from edgecompress.recipe import Recipe
+from edgecompress.measuring import measurement
+from edgecompress.pipeline import planning
+from edgecompress.pipeline.planning import Plan
+from edgecompress.recipe import Cluster, Finetune, Prune, Qat, Recipe, Sparsify, Train
 from edgecompress.report import markdown
-from edgecompress.settings import Cluster, Finetune, Prune, Qat, Sparsify, Train
 from tests.conftest import need
 from tests.small_training import everything, task
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecompress import pipeline, planning
+from edgecompress import pipeline
+from edgecompress.pipeline import planning
 
 POINTS = 0.003
 FLOAT = {"mlperf_kws": 0.913, "mlperf_ic": 0.877}

@@ -23,7 +23,7 @@ import pytest
 from edgecompress import cli, npz
 from edgecompress.artifact import Artifact
 from edgecompress.data import Dataset, Rows, Split, Training
-from edgecompress.settings import Finetune, Train
+from edgecompress.recipe import Finetune, Train
 from edgecompress.training.checkpoint import Checkpoints
 from edgecompress.training.finetune import finetune
 from tests.conftest import nightly

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from edgecompress import firmware, measurement
 from edgecompress.backends import aot
 from edgecompress.backends.aot.schedule import schedule
+from edgecompress.building import firmware
+from edgecompress.measuring import measurement
 from tests.aot_emulator import run_on
 from tests.aot_harness import SCHEDULE, check, prefer
 from tests.conftest import need, nightly

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecompress import firmware, measurement
 from edgecompress.backends import aot
+from edgecompress.building import firmware
+from edgecompress.measuring import measurement
 from tests.aot_chains import chains, in_bands, mobilenet
 from tests.aot_emulator import run_on
 from tests.aot_harness import SCHEDULE, case, check

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import boards, cli, deployment, firmware, measurement, platformio, survey
+from edgecompress import boards, cli, survey
 from edgecompress.artifact import Artifact
+from edgecompress.building import deployment, firmware, platformio
+from edgecompress.building.firmware import Image, TooLarge
 from edgecompress.commands import board
 from edgecompress.errors import ConfigError, DeviceError, ToolError
-from edgecompress.firmware import Image, TooLarge
+from edgecompress.measuring import measurement
 from edgecompress.report import OperatorRow, Report
 from edgecompress.tflite import Op, Program, read
 from edgecompress.tflite.account import accounts

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from edgecompress import boards, deployment, device, emulator, export, runtimes
+from edgecompress import boards, runtimes
 from edgecompress.artifact import Artifact
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
+from edgecompress.building import deployment, export
+from edgecompress.measuring import device, emulator
 from edgecompress.tflite import Program, read
 from tests.conftest import need
 from tests.tflite_builder import build, conv_net

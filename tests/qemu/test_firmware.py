@@ -12,10 +12,12 @@ from typing import TypeAlias
 
 import pytest
 
-from edgecompress import boards, emulator, firmware
+from edgecompress import boards
 from edgecompress.backends import firmware_folder
+from edgecompress.building import firmware
+from edgecompress.building.firmware import Image
 from edgecompress.errors import DeviceError
-from edgecompress.firmware import Image
+from edgecompress.measuring import emulator
 from tests import small_firmware
 from tests.conftest import need, nightly
 from tests.small_firmware import MODEL, fields, line, running

@@ -16,22 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecompress import (
-    cli,
-    counting,
-    firmware,
-    link,
-    loading,
-    measurement,
-    platformio,
-    running,
-    zoo,
-)
+from edgecompress import cli, loading, zoo
 from edgecompress.backends import firmware_folder
+from edgecompress.building import firmware, platformio
+from edgecompress.building.firmware import Image
 from edgecompress.errors import ConfigError, DeviceError, ToolError
 from edgecompress.evaluation import evaluate
-from edgecompress.firmware import Image
-from edgecompress.results import Run
+from edgecompress.measuring import counting, link, measurement, running
+from edgecompress.measuring.results import Run
 from tests.conftest import need, nightly
 from tests.qemu.test_measurement import MODEL, ROWS, built
 

@@ -16,10 +16,11 @@ from types import FrameType
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from edgecompress import boards, device, emulator, link
-from edgecompress.device import Session
+from edgecompress import boards
+from edgecompress.building.firmware import Image
 from edgecompress.errors import DeviceError
-from edgecompress.firmware import Image
+from edgecompress.measuring import device, emulator, link
+from edgecompress.measuring.device import Session
 from tests import small_firmware
 from tests.conftest import need, nightly
 from tests.faulty import EVENTS, INSERTED, TAKEN, Fault, Proxy, between, plans

@@ -10,19 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecompress import (
-    counting,
-    cycles,
-    deployment,
-    device,
-    emulator,
-    firmware,
-    measurement,
-    runtimes,
-)
+from edgecompress import runtimes
 from edgecompress.artifact import Artifact
 from edgecompress.backends import aot, contract
-from edgecompress.cycles import Cycles
+from edgecompress.building import deployment, firmware
+from edgecompress.building.firmware import Image
 from edgecompress.errors import (
     ConfigError,
     DeviceError,
@@ -30,9 +22,10 @@ from edgecompress.errors import (
     StageOrderError,
     ToolError,
 )
-from edgecompress.firmware import Image
+from edgecompress.measuring import counting, cycles, device, emulator, measurement
+from edgecompress.measuring.cycles import Cycles
+from edgecompress.measuring.results import Run
 from edgecompress.report import Report
-from edgecompress.results import Run
 from edgecompress.tflite import Op, Options, Program, Tensor, read
 from tests.conftest import need
 from tests.reports import changed, operator

@@ -21,10 +21,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgecompress import backends, boards, cli, firmware, link, measurement, platformio, running
+from edgecompress import backends, boards, cli
 from edgecompress.backends import firmware_folder
+from edgecompress.building import firmware, platformio
+from edgecompress.building.firmware import Image
 from edgecompress.errors import DeviceError, ToolError
-from edgecompress.firmware import Image
+from edgecompress.measuring import link, measurement, running
 from tests.conftest import need
 from tests.qemu.test_measurement import KINDS, MODEL, ROWS, built
 

@@ -17,22 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from edgecompress import (
-    deployment,
-    device,
-    emulator,
-    export,
-    firmware,
-    footprint,
-    microlite,
-    platformio,
-    runtimes,
-)
+from edgecompress import runtimes
 from edgecompress.artifact import Artifact
 from edgecompress.backends import firmware_folder, tflm
 from edgecompress.boards import load
+from edgecompress.building import deployment, export, firmware, footprint, microlite, platformio
+from edgecompress.building.firmware import Image
 from edgecompress.errors import DeviceError, ToolError, UnsupportedError
-from edgecompress.firmware import Image
+from edgecompress.measuring import device, emulator
 from edgecompress.tflite import read
 from tests.conftest import need
 from tests.tflite_builder import build as tflite

@@ -11,9 +11,10 @@ from typing import get_args
 
 import pytest
 
-from edgecompress import boards, cli, doctor, firmware
+from edgecompress import boards, cli, doctor
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Kind
+from edgecompress.building import firmware
 from edgecompress.errors import ConfigError, DeviceError, ToolError, UnsupportedError
 from tests import small_firmware
 from tests.conftest import need

@@ -10,9 +10,9 @@ import pytest
 from edgecompress import runtimes
 from edgecompress.artifact import Artifact
 from edgecompress.backends import aot
-from edgecompress.calibrated import on_grids, packed, quantized, spread
 from edgecompress.errors import UnsupportedError
 from edgecompress.quantization import quantize
+from edgecompress.quantization.calibrated import on_grids, packed, quantized, spread
 from edgecompress.tflite import read
 
 ROWS = np.random.default_rng(0).uniform(-4, 4, (64, 5, 3)).astype(np.float32)

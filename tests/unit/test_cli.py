@@ -16,8 +16,8 @@ import edgecompress
 from edgecompress import cli
 from edgecompress.commands.options import JSON
 from edgecompress.errors import EdgeCompressError
-from edgecompress.grammar import WORDS
 from edgecompress.recipe import Recipe, find
+from edgecompress.recipe.grammar import WORDS
 from edgecompress.terminal import Terminal
 
 HEAVY = {"tensorflow", "keras", "tf_keras", "numpy", "rich"}

@@ -11,7 +11,7 @@ from edgecompress.artifact import Artifact, Step
 from edgecompress.data import Dataset
 from edgecompress.errors import ConfigError
 from edgecompress.quantization import quantize
-from edgecompress.settings import Cluster
+from edgecompress.recipe import Cluster
 from edgecompress.tflite import read
 from edgecompress.training import preserve, promises
 from edgecompress.training.cluster import cluster

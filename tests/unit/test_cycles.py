@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgecompress import counting, cycles
 from edgecompress.backends import firmware_folder
-from edgecompress.cycles import Block, Cycles
 from edgecompress.errors import ToolError
+from edgecompress.measuring import counting, cycles
+from edgecompress.measuring.cycles import Block, Cycles
 from tests.conftest import need
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion")

@@ -31,7 +31,7 @@ from edgecompress.datafree.sequential import sequential
 from edgecompress.datafree.statistics import Array, Guard, Moments, Statistics
 from edgecompress.errors import ConfigError
 from edgecompress.prune import plans
-from edgecompress.settings import BY_SAMPLES, Prune
+from edgecompress.recipe.settings import BY_SAMPLES, Prune
 from edgecompress.vocabulary import REPAIRS, Repair
 from tests.conftest import nightly
 from tests.small_models import (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import channels, pipeline, prune, stages
+from edgecompress import channels, pipeline, prune
 from edgecompress.artifact import Artifact
 from edgecompress.channels.graph import read_weights
 from edgecompress.datafree.apply import LEAST, repaired, tempered, variances
@@ -20,8 +20,8 @@ from edgecompress.datafree.model import modelled
 from edgecompress.datafree.readers import readers
 from edgecompress.datafree.weights import put_on_grid
 from edgecompress.errors import ConfigError
-from edgecompress.recipe import Recipe
-from edgecompress.settings import Prune, Quantize
+from edgecompress.pipeline import stages
+from edgecompress.recipe import Prune, Quantize, Recipe
 from tests.small_models import batch, depthwise_flatten, grouped, outputs, randomised, residual
 
 BITS = 3

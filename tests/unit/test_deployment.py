@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import cli, deployment, runtimes
+from edgecompress import cli, runtimes
 from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot
+from edgecompress.building import deployment
 from edgecompress.data import load_npz
 from edgecompress.errors import ConfigError, ModelFileError, StageOrderError, UnsupportedError
 from edgecompress.tflite import read

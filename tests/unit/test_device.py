@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from edgecompress import device, emulator, protocol
 from edgecompress.errors import DeviceError, MeasurementError, ToolError
+from edgecompress.measuring import device, emulator, protocol
 
 SHA = "ab" * 32
 HELLO = (

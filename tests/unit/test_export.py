@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import boards, cli, export, runtimes
+from edgecompress import boards, cli, runtimes
 from edgecompress.artifact import Artifact
+from edgecompress.building import export
 from edgecompress.errors import ConfigError, StageOrderError
 from edgecompress.tflite import Op, Program, read
 from tests.conftest import need

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecompress import boards, deployment, footprint
+from edgecompress import boards
 from edgecompress.artifact import Artifact
+from edgecompress.building import deployment, footprint
+from edgecompress.building.footprint import Piece
 from edgecompress.errors import ToolError
-from edgecompress.footprint import Piece
 from edgecompress.report.image import PADDING
 from edgecompress.tflite import Op, Program
 from tests import small_firmware

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import cli, cost, planning, trained
+from edgecompress import cli, cost
 from edgecompress.artifact import Artifact
 from edgecompress.channels.graph import read_weights, trace
-from edgecompress.conversion import convert
 from edgecompress.data import Dataset, Rows, Split, Training
 from edgecompress.datafree.fold import fold
 from edgecompress.errors import ConfigError
-from edgecompress.forecast import Forecast, _converted, forecast
+from edgecompress.pipeline import planning
+from edgecompress.pipeline.forecast import Forecast, _converted, forecast
+from edgecompress.pipeline.standin import stand_in
 from edgecompress.prune import prune_structured
-from edgecompress.quantization import quantize
-from edgecompress.recipe import SPELLED, Recipe, find
-from edgecompress.settings import Cluster, Sparsify, Train
-from edgecompress.standin import stand_in
+from edgecompress.quantization import quantize, trained
+from edgecompress.quantization.conversion import convert
+from edgecompress.recipe import SPELLED, Cluster, Recipe, Sparsify, Train, find
 from edgecompress.tflite import read, write
 from edgecompress.tflite.passes import lossless
 from edgecompress.training.kernels import Kernel, kernels

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 import serial
 
-from edgecompress import link
 from edgecompress.errors import DeviceError
-from edgecompress.link import Usb
+from edgecompress.measuring import link
+from edgecompress.measuring.link import Usb
 
 NANO, BOOT = "2341:805a", "2341:005a"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecompress import placeless
+from edgecompress.building import placeless
 
 PLACES = {Path("/tmp/ec-1"): "work", Path("/tmp/ec-1/built"): "", Path("/home/a b/fw"): "firmware"}
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import platformio as core
 import pytest
 
-from edgecompress import boards, cli, platformio
+from edgecompress import boards, cli
 from edgecompress.backends import firmware_folder
+from edgecompress.building import platformio
 from edgecompress.errors import ToolError
 from tests.conftest import need
 

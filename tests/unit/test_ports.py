@@ -16,11 +16,13 @@ from typing import TypeAlias
 
 import pytest
 
-from edgecompress import boards, device, emulator, platformio
+from edgecompress import boards
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
-from edgecompress.device import Session
+from edgecompress.building import platformio
 from edgecompress.errors import MeasurementError
+from edgecompress.measuring import device, emulator
+from edgecompress.measuring.device import Session
 from tests import small_firmware
 from tests.conftest import need
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from edgecompress.artifact import Artifact
 from edgecompress.errors import ConfigError
-from edgecompress.precision import Candidate, choose, divergence, limit_of
 from edgecompress.quantization import quantize
+from edgecompress.quantization.precision import Candidate, choose, divergence, limit_of
 from edgecompress.tflite import read
 
 ROWS = np.random.default_rng(3).standard_normal((40, 8, 8, 4)).astype(np.float32)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import conversion
 from edgecompress.artifact import Step
 from edgecompress.channels.graph import trace
 from edgecompress.errors import EdgeCompressError
+from edgecompress.quantization import conversion
 from edgecompress.tflite import Program, read
 from edgecompress.training import kernels, promises
 from edgecompress.training.promises import check

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecompress import protocol
 from edgecompress.errors import DeviceError, MeasurementError
-from edgecompress.protocol import (
+from edgecompress.measuring import protocol
+from edgecompress.measuring.protocol import (
     Bye,
     Damaged,
     End,

@@ -14,7 +14,7 @@ from edgecompress.artifact import Artifact
 from edgecompress.channels.graph import trace
 from edgecompress.data import Dataset
 from edgecompress.evaluation import predict
-from edgecompress.settings import Cluster, Qat, Sparsify
+from edgecompress.recipe import Cluster, Qat, Sparsify
 from edgecompress.training import placement
 from edgecompress.training import qat as module
 from edgecompress.training.bridge import to_tf_keras

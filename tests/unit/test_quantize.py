@@ -13,8 +13,9 @@ from edgecompress.artifact import Artifact
 from edgecompress.backends import aot, tflm
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import compare, first_difference
-from edgecompress.quantization import Mode, activations, quantize, sqnr
+from edgecompress.quantization import activations, quantize, sqnr
 from edgecompress.tflite import read
+from edgecompress.vocabulary import Mode
 
 ROWS = np.random.default_rng(0).standard_normal((24, 8, 8, 2)).astype(np.float32)
 

@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 
 from edgecompress.errors import ConfigError
-from edgecompress.grammar import DISTILLED, WORDS
-from edgecompress.recipe import SPELLED, Recipe, find, named
-from edgecompress.settings import Cluster, Finetune, Prune, Qat, Quantize, Sparsify, Train
+from edgecompress.recipe import (
+    SPELLED,
+    Cluster,
+    Finetune,
+    Prune,
+    Qat,
+    Quantize,
+    Recipe,
+    Sparsify,
+    Train,
+    find,
+    named,
+)
+from edgecompress.recipe.grammar import DISTILLED, WORDS
 
 
 def written(folder: Path, text: str) -> Path:

@@ -15,7 +15,7 @@ from edgecompress.data import Rows, Split, Training
 from edgecompress.errors import ConfigError
 from edgecompress.evaluation import predict
 from edgecompress.prune.rounds import goals, prune_in_rounds
-from edgecompress.settings import Train
+from edgecompress.recipe import Train
 from edgecompress.training.bridge import to_tf_keras
 from edgecompress.training.fit import fit
 from edgecompress.training.recalibrate import forgetful, recalibrated

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from edgecompress import boards, link, platformio, running
+from edgecompress import boards
+from edgecompress.building import platformio
+from edgecompress.building.firmware import Image
 from edgecompress.errors import ConfigError, DeviceError
-from edgecompress.firmware import Image
+from edgecompress.measuring import link, running
 
 APP, LOADER, PROBE, BRIDGE = "2341:805a", "2341:005a", "0483:374b", "1a86:7523"
 

@@ -15,7 +15,7 @@ from edgecompress.artifact import Artifact
 from edgecompress.channels.graph import trace
 from edgecompress.data import Dataset
 from edgecompress.errors import ConfigError, StageOrderError
-from edgecompress.settings import Sparsify
+from edgecompress.recipe import Sparsify
 from edgecompress.training import sparsify as module
 from edgecompress.training.checkpoint import Checkpoints
 from edgecompress.training.kernels import Kernel

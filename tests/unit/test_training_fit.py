@@ -19,7 +19,7 @@ from edgecompress.data import Batch, Dataset, Rows, Split, Training
 from edgecompress.errors import ConfigError, EdgeCompressError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import predict, score
 from edgecompress.prune import prune_structured
-from edgecompress.settings import Finetune, Train
+from edgecompress.recipe import Finetune, Train
 from edgecompress.training.finetune import finetune
 from edgecompress.training.fit import CLIP, fit, rate
 from edgecompress.training.task import Task

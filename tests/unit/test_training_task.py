@@ -15,7 +15,7 @@ from edgecompress.data import Dataset, Rows, Split, Training
 from edgecompress.digest import digest
 from edgecompress.errors import ConfigError
 from edgecompress.evaluation import predict
-from edgecompress.settings import Train
+from edgecompress.recipe import Train
 from edgecompress.training.checkpoint import Checkpoint, Checkpoints, State
 from edgecompress.training.fit import fit
 from edgecompress.training.task import Kind, Link, Task

@@ -28,7 +28,7 @@ def test_the_wheel_has_the_firmware_and_the_zoo(tmp_path: Path) -> None:
             assert (installed / "edgecompress" / file.relative_to(ROOT)).is_file(), file
     assert not made & {path.name for path in (installed / "edgecompress" / "firmware").iterdir()}
     pages = ROOT.glob("edgecompress/report/html/**/*")
-    for file in (*ROOT.glob("edgecompress/recipes/*.toml"), *pages):
+    for file in (*ROOT.glob("edgecompress/recipe/ours/*.toml"), *pages):
         if file.is_file() and made.isdisjoint(file.parts):
             assert (installed / file.relative_to(ROOT)).is_file(), file
     shown = _run(installed, tmp_path, "assert cli.main(['boards']) == 0")

@@ -22,23 +22,24 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import budget, counting, cycles, device, emulator, running, runtimes
+from edgecompress import budget, runtimes
 from edgecompress.backends import aot
 from edgecompress.boards import Board
-from edgecompress.counting import Part
-from edgecompress.cycles import Cycles
-from edgecompress.device import Link, Session
 from edgecompress.errors import ConfigError, MeasurementError, StageOrderError, UnsupportedError
 from edgecompress.evaluation import BitComparison, compare
 from edgecompress.files import write_text
+from edgecompress.measuring import counting, cycles, device, emulator, running
+from edgecompress.measuring.counting import Part
+from edgecompress.measuring.cycles import Cycles
+from edgecompress.measuring.device import Link, Session
+from edgecompress.measuring.results import Array, Float, OpRow, Run
 from edgecompress.progress import Progress, silent
 from edgecompress.report import Report
 from edgecompress.report.boards import BoardRow, merged
-from edgecompress.results import Array, Float, OpRow, Run
 from edgecompress.tflite import DTYPES, Program, Tensor, read
 
 if TYPE_CHECKING:
-    from edgecompress.firmware import Image
+    from edgecompress.building.firmware import Image
 
 T = TypeVar("T")
 

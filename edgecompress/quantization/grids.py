@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgecompress import calibrated, precision
 from edgecompress.channels.graph import trace
 from edgecompress.channels.view import analyse
-from edgecompress.conversion import Float, convert, in_ranges
 from edgecompress.datafree import ranges
 from edgecompress.datafree.equalise import equalise
 from edgecompress.datafree.fold import OUTPUTS, fold
@@ -22,6 +20,8 @@ from edgecompress.datafree.statistics import Statistics
 from edgecompress.datafree.weights import MOST_BITS, OnGrid, Rounded, put_on_grid
 from edgecompress.errors import ConfigError
 from edgecompress.progress import Progress
+from edgecompress.quantization import calibrated, precision
+from edgecompress.quantization.conversion import Float, convert, in_ranges
 from edgecompress.vocabulary import IoType, Rounding, Source
 
 if TYPE_CHECKING:

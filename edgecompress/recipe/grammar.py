@@ -6,21 +6,19 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgecompress.errors import ConfigError
-from edgecompress.settings import Cluster, Finetune, Qat, Sparsify
+from edgecompress.recipe.recipe import Recipe
+from edgecompress.recipe.settings import Cluster, Finetune, Qat, Sparsify
 from edgecompress.vocabulary import PATTERNS, TARGETS, Pattern
-
-if TYPE_CHECKING:
-    from edgecompress.recipe import Recipe
 
 DISTILLED = 0.7
 """Of the loss, what goes by the uncompressed model where a name says `distil`."""
 MIXED = 60
 """Percent of the bytes of 8-bit weights that `mixed` without a number leaves."""
 
-Change = Callable[["Recipe", "re.Match[str]"], "Recipe"]
+Change = Callable[[Recipe, "re.Match[str]"], Recipe]
 
 
 @dataclass(frozen=True)

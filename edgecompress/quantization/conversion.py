@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import calibrated
 from edgecompress.channels.graph import trace
 from edgecompress.datafree.ranges import LINEAR
 from edgecompress.errors import UnsupportedError
 from edgecompress.progress import Progress, silent
+from edgecompress.quantization import calibrated
 from edgecompress.tflite import Op, Program, read
 from edgecompress.vocabulary import IoType, Mode
 

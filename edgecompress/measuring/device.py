@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from edgecompress import protocol
 from edgecompress.errors import DeviceError, MeasurementError
-from edgecompress.progress import Progress, silent
-from edgecompress.protocol import (
+from edgecompress.measuring import protocol
+from edgecompress.measuring.protocol import (
     Bye,
     Damaged,
     End,
@@ -31,6 +30,7 @@ from edgecompress.protocol import (
     Out,
     Timed,
 )
+from edgecompress.progress import Progress, silent
 
 RETRY = 1.0
 """Seconds until a line is asked for again, the first time; then twice as long, and so on."""

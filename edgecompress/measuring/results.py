@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import cycles
-from edgecompress.cycles import Cycles
 from edgecompress.errors import MeasurementError
 from edgecompress.evaluation import BitComparison
+from edgecompress.measuring import cycles
+from edgecompress.measuring.cycles import Cycles
 from edgecompress.report import markdown
 from edgecompress.report.boards import BoardRow, Cost, OpCost, Outputs, Timing
 from edgecompress.report.image import Attribution
 from edgecompress.vocabulary import Optimize
 
 if TYPE_CHECKING:
-    from edgecompress.firmware import Image
+    from edgecompress.building.firmware import Image
 
 Array: TypeAlias = npt.NDArray[Any]
 Float: TypeAlias = npt.NDArray[np.float32]

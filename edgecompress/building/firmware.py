@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from edgecompress import boards, footprint, microlite, placeless, platformio
+from edgecompress import boards
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
+from edgecompress.building import footprint, microlite, placeless, platformio
 from edgecompress.errors import ConfigError, DeviceError, ToolError
 from edgecompress.files import write_folder
 from edgecompress.progress import Progress, silent

@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecompress import cost, stages, trained
+from edgecompress import cost
 from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot
 from edgecompress.backends.aot.choose import flash
-from edgecompress.conversion import SETTINGS, Float, convert
 from edgecompress.data import Training
 from edgecompress.datafree.fold import fold
+from edgecompress.pipeline import stages
+from edgecompress.pipeline.standin import stand_in
 from edgecompress.progress import Progress, silent
-from edgecompress.quantization import quantize
+from edgecompress.quantization import quantize, trained
+from edgecompress.quantization.conversion import SETTINGS, Float, convert
 from edgecompress.recipe import Recipe
-from edgecompress.settings import Cluster, Finetune, Qat, Quantize, Sparsify, Stage
-from edgecompress.standin import stand_in
+from edgecompress.recipe.settings import Cluster, Finetune, Qat, Quantize, Sparsify, Stage
 from edgecompress.tflite import read
 from edgecompress.tflite.account import accounts
 from edgecompress.tflite.passes import slimmed
 
 if TYPE_CHECKING:
-    from edgecompress.planning import Plan
+    from edgecompress.pipeline.planning import Plan
 
 ROWS = 16
 """Rows that the forecast calibrates with: sizes do not depend on ranges."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import ConfigError
-from edgecompress.grammar import is_spelled, spelled
-from edgecompress.settings import (
+from edgecompress.recipe.settings import (
     OWN,
     Cluster,
     Evaluate,
@@ -24,8 +23,6 @@ from edgecompress.settings import (
 )
 from edgecompress.strict import read_toml
 from edgecompress.vocabulary import TARGETS, Scope
-
-RECIPES = Path(__file__).parent / "recipes"
 
 STAGES = ("finetune", "sparsify", "cluster", "qat")
 """The stages of a recipe that train, in the order in which they run."""
@@ -172,38 +169,3 @@ def _toml(value: Any) -> str:
 
 def _unpredicted(scope: Scope) -> Scope:
     return "global" if scope == "predicted" else scope
-
-
-def named(name: str) -> Path:
-    """The file of a recipe: `name` itself where it is a file, else one that comes with us.
-
-    Raises ConfigError where it is neither, naming those there are.
-    """
-    path = Path(name)
-    if path.suffix or path.exists():
-        return path
-    own = RECIPES / f"{name}.toml"
-    if not own.is_file():
-        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
-        raise ConfigError(
-            f"recipe {name!r}: no such file, nor a recipe of ours ({known}); stages"
-            " are spelled as prune50-finetune-qat (see `edgecompress recipe`)"
-        )
-    return own
-
-
-def find(name: str, *, base: Recipe | None = None) -> Recipe:
-    """The recipe in the file `name`, that of ours of this name, or the stages that `name` spells
-    (`prune50-finetune-qat`) in place of those of `base`.
-
-    Without a `base` they come on top of SPELLED. Raises ConfigError where `name` is none of these.
-    """
-    ours = RECIPES / f"{name}.toml"
-    if Path(name).suffix or Path(name).is_file() or ours.is_file() or not is_spelled(name):
-        return Recipe.read(named(name))
-    return spelled(name, SPELLED if base is None else base)
-
-
-SPELLED = Recipe(prune=Prune(round_to=4, min_channels=4))
-"""What the stages of a name change where no other recipe says: channels in fours, which kernels
-take best."""

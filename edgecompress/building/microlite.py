@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgecompress import platformio
 from edgecompress.boards import Board
+from edgecompress.building import platformio
 from edgecompress.errors import ToolError, UnsupportedError
 
 TREE = "TFLM_DIR"

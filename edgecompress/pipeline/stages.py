@@ -18,7 +18,7 @@ from edgecompress.progress import Progress
 from edgecompress.prune import prune_structured
 from edgecompress.prune.rounds import prune_in_rounds
 from edgecompress.recipe import STAGES, Recipe
-from edgecompress.settings import Finetune
+from edgecompress.recipe.settings import Finetune
 from edgecompress.training.checkpoint import Checkpoints
 from edgecompress.training.recalibrate import recalibrated
 

@@ -18,7 +18,7 @@ import serial
 from serial.tools import list_ports
 
 from edgecompress.errors import DeviceError
-from edgecompress.protocol import Lines
+from edgecompress.measuring.protocol import Lines
 
 WAIT = 10.0
 """Seconds for a port to show up: a board that was reset needs a few."""

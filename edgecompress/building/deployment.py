@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import boards, firmware, loading, runtimes, zoo
+from edgecompress import boards, loading, runtimes, zoo
 from edgecompress.artifact import FLATBUFFER, STEPS, Artifact
 from edgecompress.backends import aot, tflm
 from edgecompress.boards import Board
+from edgecompress.building import firmware
+from edgecompress.building.firmware import Image
 from edgecompress.data import Dataset, Split, check_shape
 from edgecompress.errors import ConfigError, StageOrderError
 from edgecompress.evaluation import score
-from edgecompress.firmware import Image
 from edgecompress.progress import Progress, silent
 from edgecompress.report.markdown import formatted
 from edgecompress.sources import read_data

@@ -15,15 +15,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecompress import boards, emulator, link, platformio
+from edgecompress import boards
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
-from edgecompress.device import Link
+from edgecompress.building import platformio
 from edgecompress.errors import ConfigError, DeviceError
+from edgecompress.measuring import emulator, link
+from edgecompress.measuring.device import Link
 from edgecompress.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from edgecompress.firmware import Image
+    from edgecompress.building.firmware import Image
 
 UPLOAD = 300.0
 """Seconds that an upload may take."""

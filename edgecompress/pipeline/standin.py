@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edgecompress.channels.graph import Graph, read_weights, rebuild, trace
 from edgecompress.datafree.rounding import largest
-from edgecompress.settings import Cluster, Qat, Sparsify
+from edgecompress.recipe.settings import Cluster, Qat, Sparsify
 from edgecompress.training.kernels import Kernel, chosen, kernels
 from edgecompress.training.sparsify import BLOCKS
 

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import calibrated, runtimes, trained
+from edgecompress import runtimes
 from edgecompress.artifact import Artifact, Step
-from edgecompress.conversion import (
+from edgecompress.errors import ConfigError, UnsupportedError
+from edgecompress.progress import Progress, silent
+from edgecompress.quantization import calibrated, trained
+from edgecompress.quantization.conversion import (
     ROOT,
     SETTINGS,
     Float,
@@ -21,9 +24,7 @@ from edgecompress.conversion import (
     layer_of,
     walk,
 )
-from edgecompress.errors import ConfigError, UnsupportedError
-from edgecompress.grids import OwnWeights, check_bits, convert_on_grids
-from edgecompress.progress import Progress, silent
+from edgecompress.quantization.grids import OwnWeights, check_bits, convert_on_grids
 from edgecompress.tflite import Op, Program, read
 from edgecompress.vocabulary import IO_TYPES, MODES, ROUNDINGS, IoType, Mode, Rounding, Source
 

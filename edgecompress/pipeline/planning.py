@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress import stages, zoo
+from edgecompress import zoo
 from edgecompress.artifact import Artifact
 from edgecompress.backends import cgen
 from edgecompress.budget import Budget
 from edgecompress.data import Dataset, Float, Split, check_shape
 from edgecompress.errors import ConfigError, StageOrderError, UnsupportedError
+from edgecompress.pipeline import stages
 from edgecompress.progress import Progress, silent, step
 from edgecompress.recipe import Recipe, find
-from edgecompress.settings import Quantize
+from edgecompress.recipe.settings import Quantize
 from edgecompress.sources import read_data
 from edgecompress.tflite import read
 from edgecompress.vocabulary import Metric, Optimize

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from edgecompress.backends import firmware_folder
-from edgecompress.cycles import Block, Listing, listing
 from edgecompress.errors import ToolError
+from edgecompress.measuring.cycles import Block, Listing, listing
 
 FUNCTION = "ec_model_invoke"
 """What is counted: from its first instruction to its return."""

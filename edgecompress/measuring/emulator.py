@@ -20,7 +20,7 @@ from typing import IO
 from edgecompress.backends import firmware_folder
 from edgecompress.boards import Board
 from edgecompress.errors import DeviceError, ToolError
-from edgecompress.protocol import Lines
+from edgecompress.measuring.protocol import Lines
 
 QEMU = "qemu-system-arm"
 TIMEOUT = 120.0

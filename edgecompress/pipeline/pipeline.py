@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecompress import checkout, cost, proof, runtimes, stages
+from edgecompress import checkout, cost, runtimes
 from edgecompress.artifact import Artifact, Step
 from edgecompress.backends import aot, tflm
 from edgecompress.backends.aot.density import Row, dense_against_sparse, gzip_bytes
@@ -25,13 +25,14 @@ from edgecompress.budget import Budget, judge
 from edgecompress.data import Dataset, Float
 from edgecompress.evaluation import confusion, predict, score
 from edgecompress.files import write_text
-from edgecompress.planning import Plan, plan
+from edgecompress.pipeline import proof, stages
+from edgecompress.pipeline.planning import Plan, plan
+from edgecompress.pipeline.stages import Work
 from edgecompress.progress import Progress, silent, step
 from edgecompress.quantization import LayerError, quantize, sqnr
 from edgecompress.recipe import Recipe
 from edgecompress.report import AccuracyRow, Change, MemoryMap, OperatorRow, Report, Size
 from edgecompress.report.memory_map import from_plan
-from edgecompress.stages import Work
 from edgecompress.tflite import Program, read
 from edgecompress.tflite.account import accounts
 from edgecompress.tflite.passes import slimmed

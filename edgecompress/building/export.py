@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
-from edgecompress import __version__, boards, deployment, microlite, platformio
+from edgecompress import __version__, boards
 from edgecompress.artifact import Artifact
 from edgecompress.backends import cgen, firmware_folder, tflm
+from edgecompress.building import deployment, microlite, platformio
 from edgecompress.errors import ConfigError
 from edgecompress.files import write_bytes, write_folder
 from edgecompress.vocabulary import Backend, Core, Optimize

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edgecompress import calibrated
 from edgecompress.artifact import Artifact, Step
 from edgecompress.channels.graph import Call, Graph, read_weights, trace
-from edgecompress.conversion import in_ranges
 from edgecompress.datafree import fold
 from edgecompress.datafree.kernels import Kernel, kernels
 from edgecompress.datafree.rounding import largest
 from edgecompress.datafree.statistics import Array, Statistics
 from edgecompress.errors import StageOrderError
+from edgecompress.quantization import calibrated
+from edgecompress.quantization.conversion import in_ranges
 from edgecompress.training.kernels import DEPTHWISE
 from edgecompress.vocabulary import IoType
 

@@ -1,0 +1,1 @@
+"""From generated sources to images: PlatformIO, what an image is made of, projects to take away."""

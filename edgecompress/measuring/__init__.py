@@ -1,0 +1,1 @@
+"""From images to instructions, cycles and outputs: on this machine, an emulated core or a board."""
