@@ -22,6 +22,7 @@ from edgecompress.building.firmware import Image
 from edgecompress.errors import EdgeCompressError
 from edgecompress.measuring import measurement
 from edgecompress.measuring.results import Run
+from edgecompress.vocabulary import Optimize
 
 BOARD = "qemu_m4"
 ZOO = "kws"
@@ -32,10 +33,11 @@ Table = dict[str, Any]
 Row = tuple[str, ...]
 
 
-def measured(name: str, model: bytes) -> tuple[Image, Run]:
+def measured(name: str, model: bytes, *, optimize: Optimize = "balanced") -> tuple[Image, Run]:
     """`model` built for the board and measured there, on rows over the whole input range."""
+    artifact = Artifact(name, tflite=model)
     with tempfile.TemporaryDirectory() as folder:
-        image = deployment.build(Artifact(name, tflite=model), board=BOARD, out=Path(folder))
+        image = deployment.build(artifact, board=BOARD, optimize=optimize, out=Path(folder))
         return image, measurement.measure(image, runs=2)
 
 
@@ -53,9 +55,8 @@ def given(name: str, known: Table) -> bytes:
 def compressed(name: str) -> bytes:
     """The `.tflite` that the recipe of a zoo model gives."""
     from edgecompress import pipeline
-    from edgecompress.pipeline import planning
 
-    return pipeline.run(planning.plan(name)).artifact.need_tflite("benchmark")
+    return pipeline.run(pipeline.plan(name)).artifact.need_tflite("benchmark")
 
 
 def amount(value: int | None, other: int | None = None) -> str:

@@ -17,8 +17,8 @@ REPEATS = 3
 IMPORT = "import tensorflow, keras"
 PREPARE = """
 import tensorflow, keras
-from edgecompress import pipeline, planning
-plan = planning.plan("kws")
+from edgecompress import pipeline
+plan = pipeline.plan("kws")
 """
 FLOAT = (
     PREPARE
@@ -69,13 +69,13 @@ def main() -> None:
     """Print the parts, their sum, the command, and the ratio."""
     import numpy as np
 
-    from edgecompress.pipeline import planning
+    from edgecompress import pipeline
 
     python = sys.executable
     with tempfile.TemporaryDirectory() as folder:
         out, rows, head = f"{folder}/run", f"{folder}/x.npy", f"{folder}/head.npy"
         whole = cpu(python, "-m", "edgecompress.cli", "compress", "kws", "--json", "--out", out)
-        plan = planning.plan("kws")
+        plan = pipeline.plan("kws")
         samples = np.concatenate([split.x for split in plan.splits])
         np.save(rows, samples)
         np.save(head, samples[: plan.recipe.evaluate.tflm_samples])

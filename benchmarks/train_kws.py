@@ -9,7 +9,6 @@ from benchmarks.trained import KEPT, from_scratch, kept, percent, told, top1
 from edgecompress import pipeline, zoo
 from edgecompress.budget import Budget
 from edgecompress.data import Split
-from edgecompress.pipeline import planning
 from edgecompress.recipe import Finetune, Prune, Qat, Quantize, Recipe, Train
 from edgecompress.report import AccuracyRow
 
@@ -55,7 +54,7 @@ def row(name: str, removed: float) -> Row:
     """One model at one size, as HEADINGS says."""
     data = zoo.dataset(DATA)
     given = zoo.artifact(name)
-    plan = planning.plan(name, data=data, recipe=recipe(removed), budget=Budget())
+    plan = pipeline.plan(name, data=data, recipe=recipe(removed), budget=Budget())
     result = pipeline.run(plan, checkpoints=KEPT / f"{name}-{removed:g}")
     rows = {each.split: each for each in result.report.accuracy}
     scratch = None
@@ -103,9 +102,9 @@ def main() -> None:
         " on 484 further ones (`validation`). In rounds:"
         f" {ROUNDS} cuts, {ROUND_EPOCHS} epochs after each but the last, {TRAIN.epochs} epochs,"
         f" {QAT_EPOCHS} of quantisation-aware training, with the unpruned model as teacher;"
-        ' "scratch" is the same architecture with fresh weights after as many epochs. One standard'
-        " error is about 1.5 points. Flash and RAM are what the model adds to the firmware of"
-        " `qemu_m4`, instructions are exact.\n"
+        ' "pruned" is right after the last cut, "scratch" the same architecture with fresh weights'
+        " after as many epochs. One standard error is about 1.5 points. Flash and RAM are what the"
+        " model adds to the firmware of `qemu_m4`, instructions are exact.\n"
     )
     for name, ratios in MODELS.items():
         print(f"### {name}\n")

@@ -71,11 +71,10 @@ def compressed(model: str, terminal: Terminal) -> tuple[Artifact, Path]:
     """The model and its run directory; one of the zoo is compressed now, if it was not yet."""
     from edgecompress import pipeline, zoo
     from edgecompress.building import deployment
-    from edgecompress.pipeline import planning
 
     if model in zoo.names() and not deployment.compressed(model):
         with terminal.bars() as progress:
-            result = pipeline.run(planning.plan(model, progress=progress), progress=progress)
+            result = pipeline.run(pipeline.plan(model, progress=progress), progress=progress)
         result.save(deployment.RUNS / model)
     return deployment.find(model)
 

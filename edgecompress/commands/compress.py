@@ -69,7 +69,6 @@ CHANGES = {
 
 def compress(args: argparse.Namespace, terminal: Terminal) -> None:
     from edgecompress import boards, pipeline
-    from edgecompress.pipeline import planning
     from edgecompress.pipeline.forecast import forecast
     from edgecompress.report import Report
 
@@ -78,7 +77,7 @@ def compress(args: argparse.Namespace, terminal: Terminal) -> None:
     if args.restart and args.finish:
         raise ConfigError("--restart and --finish: one throws away what the other takes; give one")
     with terminal.bars() as progress:
-        plan = planning.plan(
+        plan = pipeline.plan(
             args.model,
             data=args.data,
             metric=args.metric,

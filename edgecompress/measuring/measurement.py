@@ -1,8 +1,8 @@
 """Measure a model on a board: how much an inference takes, by operator and function, and its bits.
 
 What is measured carries its unit and its source. An emulator counts instructions, exactly; cycles
-are an estimate on top of them (see `edgecompress.cycles`). Neither is a latency: that comes from
-real hardware alone.
+are an estimate on top of them (see `edgecompress.measuring.cycles`). Neither is a latency: that
+comes from real hardware alone.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The whole run: what it needs, checked at the door; its stages; what it would do."""
 
 from edgecompress.pipeline.pipeline import Result, compress, run
+from edgecompress.pipeline.planning import Plan, plan
 
-__all__ = ["Result", "compress", "run"]
+__all__ = ["Plan", "Result", "compress", "plan", "run"]

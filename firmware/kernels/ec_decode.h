@@ -9,7 +9,7 @@
  * four output channels as ec_unpack gives them. In `packed` a block is its head, where `scaled` the
  * four multipliers and a word with a byte for each right, then
  *   where `masked` a bit per weight, the first in the lowest: whether it is one of the fields; others are 0
- *   the fields, `bits` each, the first in the lowest: places in `values`, or with 8 bits the weights
+ *   the fields, the first in the lowest: 1 to 5 `bits`, places in `values`, or where `masked` 8, the weights
  * either filled up to a whole word. `paired`: two weights become 256 times the second plus the first, in a
  * halfword. Written, in words: blocks * (head + words + 12 if scaled). */
 typedef struct {

@@ -29,8 +29,8 @@
  * The bound above, |Q| < 2^30, 1 <= right <= 22, and results that fit int16 before they are saturated
  * are for the caller to guarantee, whatever the input. `limits` is as for ec_conv_pairs_t.
  *
- * Scratch, in bytes: 4 * steps, and for packed or encoded weights 32 + 16 * steps more. A row of inputs is read
- * before its outputs are written.
+ * Scratch, in bytes: 4 * steps, and for packed or encoded weights 32 + 16 * steps more. A row of inputs
+ * is read before its outputs are written.
  */
 typedef struct {
     int32_t batches;

@@ -20,7 +20,6 @@ from edgecompress import cost, pipeline
 from edgecompress.cli import main
 from edgecompress.data import Dataset, Split, load_npz
 from edgecompress.errors import ConfigError, ModelFileError, StageOrderError
-from edgecompress.pipeline import planning
 from edgecompress.report import markdown
 from edgecompress.tflite import read
 from tests.conftest import need
@@ -200,7 +199,7 @@ def test_a_second_run_gives_the_same_bytes(
 ) -> None:
     model, data = small
     result = pipeline.run(
-        planning.plan(model, data=data, changes={"prune": {"ratio": 0.5}}, seed=0)
+        pipeline.plan(model, data=data, changes={"prune": {"ratio": 0.5}}, seed=0)
     )
     result.save(tmp_path)
     for name in sorted(FILES - {"float.keras", "steps.json"}):
@@ -269,7 +268,7 @@ def test_auc_of_data_sorted_by_class(small: tuple[Path, Path], tmp_path: Path) -
     model = _two_outputs(tmp_path)
     for samples, seen in ((20, True), (1, False)):
         changes = {"evaluate": {"tflm_samples": samples}}
-        plan = planning.plan(model, data=data, changes=changes, name="halves")
+        plan = pipeline.plan(model, data=data, changes=changes, name="halves")
         (row,) = pipeline.run(plan).report.accuracy
         assert row.compressed is not None
         assert (row.tflm is not None) is seen
@@ -288,14 +287,14 @@ def _two_outputs(folder: Path) -> Path:
 
 def test_a_name_that_makes_no_identifier_is_refused_first(small: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match="no ASCII letter or digit"):
-        planning.plan(small[0], data=small[1], name="модель")
-    assert planning.plan(small[0], data=small[1], name="other").name == "other"
+        pipeline.plan(small[0], data=small[1], name="модель")
+    assert pipeline.plan(small[0], data=small[1], name="other").name == "other"
 
 
 def test_a_tflite_is_not_quantised_again(run: Path, small: tuple[Path, Path]) -> None:
     changes = {"quantize": {"mode": "int16x8"}}
     with pytest.raises(StageOrderError, match="model is a .tflite, which is quantised already"):
-        planning.plan(run / "model.tflite", data=small[1], changes=changes)
+        pipeline.plan(run / "model.tflite", data=small[1], changes=changes)
 
 
 def test_inspect_lists_layers_and_channels(

@@ -15,8 +15,7 @@ from edgecompress.building import deployment
 from edgecompress.data import Dataset
 from edgecompress.errors import ConfigError, StageOrderError
 from edgecompress.measuring import measurement
-from edgecompress.pipeline import planning
-from edgecompress.pipeline.planning import Plan
+from edgecompress.pipeline import Plan
 from edgecompress.recipe import Cluster, Finetune, Prune, Qat, Recipe, Sparsify, Train
 from edgecompress.report import markdown
 from tests.conftest import need
@@ -51,7 +50,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(given: Path, data: Dataset, kept: Path) -> pipeline.Result:
-    return pipeline.run(planning.plan(given, data=data, recipe=RECIPE), checkpoints=kept)
+    return pipeline.run(pipeline.plan(given, data=data, recipe=RECIPE), checkpoints=kept)
 
 
 def test_every_stage_has_run_and_kept_its_promise(result: pipeline.Result) -> None:
@@ -100,7 +99,7 @@ def test_a_second_run_only_reads_what_was_trained(
         raise AssertionError("it trains again")
 
     monkeypatch.setattr(fit._Loop, "epoch", no_step)
-    again = pipeline.run(planning.plan(given, data=data, recipe=RECIPE), checkpoints=kept)
+    again = pipeline.run(pipeline.plan(given, data=data, recipe=RECIPE), checkpoints=kept)
     assert again.artifact.tflite == result.artifact.tflite
 
 
@@ -109,10 +108,10 @@ def test_there_must_be_rows_to_train_on(given: Path, data: Dataset, tmp_path: Pa
     recipe = Recipe(finetune=Finetune(), qat=Qat())
     message = "^everything: finetune, qat train, and there are no rows to train on; give --data"
     with pytest.raises(ConfigError, match=message):
-        planning.plan(given, data=without, recipe=recipe)
+        pipeline.plan(given, data=without, recipe=recipe)
     np.savez(tmp_path / "few.npz", x_calibration=data.pool)
     with pytest.raises(ConfigError, match=message):
-        planning.plan(given, data=str(tmp_path / "few.npz"), recipe=recipe)
+        pipeline.plan(given, data=str(tmp_path / "few.npz"), recipe=recipe)
 
 
 def test_a_flatbuffer_cannot_be_trained(
@@ -121,9 +120,9 @@ def test_a_flatbuffer_cannot_be_trained(
     file = tmp_path / "model.tflite"
     file.write_bytes(result.artifact.need_tflite("test"))
     with pytest.raises(StageOrderError, match="^finetune: model is a .tflite, which cannot be"):
-        planning.plan(file, data=data, recipe=Recipe(finetune=Finetune()))
+        pipeline.plan(file, data=data, recipe=Recipe(finetune=Finetune()))
 
 
 def test_a_plan_says_what_is_judged(given: Path, data: Dataset) -> None:
-    plan = planning.plan(given, data=data, recipe=Recipe(), budget=Budget())
+    plan = pipeline.plan(given, data=data, recipe=Recipe(), budget=Budget())
     assert isinstance(plan, Plan) and plan.splits == (data.test,)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from edgecompress import pipeline
-from edgecompress.pipeline import planning
 
 POINTS = 0.003
 FLOAT = {"mlperf_kws": 0.913, "mlperf_ic": 0.877}
@@ -24,7 +23,7 @@ def test_accuracy_at_ratio_0(name: str, data_dir: Path, monkeypatch: pytest.Monk
     """
     monkeypatch.setenv("EC_DATA_DIR", str(data_dir))
     changes = {"evaluate": {"kernels": "fast"}}
-    report = pipeline.run(planning.plan(name, changes=changes)).report
+    report = pipeline.run(pipeline.plan(name, changes=changes)).report
     row = report.accuracy[0]
     assert row.float == pytest.approx(FLOAT[name], abs=POINTS)
     assert row.compressed is not None

@@ -2,7 +2,8 @@
 checkpoints, to the same weights and files.
 
 A process that has imported TensorFlow forks one that trains for every life: a kill is a SIGKILL at
-a random moment after its first step, so during steps, validations and writes of checkpoints alike.
+a random moment after its first step (of a command: after its start), so during steps, validations
+and writes of checkpoints alike.
 """
 
 from __future__ import annotations
@@ -250,7 +251,8 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(
 
 
 def test_a_killed_command_ends_as_if_nothing_had_happened(server: Server) -> None:
-    """In any stage, or while it converts and writes; what the run directory holds is whole."""
+    """In any stage, or while it converts and writes: every file there is whole, and stages that
+    were done are not repeated."""
     small().need_keras("test").save(server.folder / INPUTS[0])
     data = dataset()
     rows, held = data.to_train("test").rows, data.test
@@ -261,23 +263,39 @@ def test_a_killed_command_ends_as_if_nothing_had_happened(server: Server) -> Non
     assert status == 0
     expected = files(server.folder / "command" / "checkpoints")
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
-    run, ends = server.folder / "killed" / "checkpoints", set()
-    for _ in range(nightly(3, KILLS)):
-        status, _ = server.live("killed", kind="command", kill_after=rng.uniform(0, seconds))
-        found = files(run) if run.exists() else {}
-        ends.add(status)
-        if "report.json" in found:
-            assert found == expected
-    assert server.live("killed", kind="command")[0] == 0
-    assert files(run) == expected
-    assert -signal.SIGKILL in ends and ends <= {0, -signal.SIGKILL}
+    chains, kills, resumed, done = 0, 0, False, dict[str, int]()
+    while True:
+        name = f"killed{chains}"
+        run = server.folder / name / "checkpoints"
+        going = kills >= nightly(3, KILLS) and resumed
+        late = None if going else rng.uniform(0, seconds / 2)
+        status, _ = server.live(name, kind="command", kill_after=late)
+        assert done.items() <= trained(run).items()
+        resumed, done = resumed or bool(done), trained(run)
+        if status == 0:
+            assert files(run) == expected
+            chains, done = chains + 1, {}
+        else:
+            assert status == -signal.SIGKILL
+            assert files(run).items() <= expected.items()
+            kills += 1
+        if going:
+            break
+    assert status == 0
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What a run directory holds, but for checkpoints."""
-    found = (path for path in folder.rglob("*") if path.is_file())
+    """What a run directory holds, but for checkpoints and what was being written."""
+    found = (path for path in folder.rglob("[!.]*") if path.is_file())
     names = {path.relative_to(folder): path for path in found}
     return {str(k): v.read_bytes() for k, v in names.items() if k.parts[0] != "checkpoints"}
+
+
+def trained(folder: Path) -> dict[str, int]:
+    """The checkpoints in a run directory of stages that are done, and when each was written."""
+    found = list(folder.glob("checkpoints/**/[!.]*.npz"))
+    done = [path for path in found if json.loads(npz.read(path)["notes"].tobytes())["done"]]
+    return {str(path): path.stat().st_mtime_ns for path in done}
 
 
 def test_an_interrupt_keeps_what_there_is(server: Server, whole: tuple[Path, float]) -> None:

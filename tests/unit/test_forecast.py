@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecompress import cli, cost
+from edgecompress import cli, cost, pipeline
 from edgecompress.artifact import Artifact
 from edgecompress.channels.graph import read_weights, trace
 from edgecompress.data import Dataset, Rows, Split, Training
 from edgecompress.datafree.fold import fold
 from edgecompress.errors import ConfigError
-from edgecompress.pipeline import planning
 from edgecompress.pipeline.forecast import Forecast, _converted, forecast
 from edgecompress.pipeline.standin import stand_in
 from edgecompress.prune import prune_structured
@@ -66,7 +65,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def foreseen(file: Path, recipe: Recipe | str, data: Dataset = DATA) -> Forecast:
     given = find(recipe) if isinstance(recipe, str) else recipe
-    return forecast(planning.plan(file, data=data, recipe=given))
+    return forecast(pipeline.plan(file, data=data, recipe=given))
 
 
 def test_sizes_of_a_pruned_model_are_those_it_will_have(file: Path) -> None:
@@ -110,7 +109,7 @@ def test_the_plan_has_a_row_for_each_stage(file: Path) -> None:
 def test_what_the_ahead_of_time_c_can_do_without_is_foreseen(file: Path) -> None:
     flash = {}
     for name in ("qat", "sparse90-cluster8-qat", "mixed60"):
-        plan = planning.plan(file, data=DATA, recipe=find(name), optimize="size")
+        plan = pipeline.plan(file, data=DATA, recipe=find(name), optimize="size")
         flash[name] = forecast(plan).predicted.flash or 0
     assert 0 < flash["sparse90-cluster8-qat"] < 0.6 * flash["qat"]
     assert 0 < flash["mixed60"] < 0.8 * flash["qat"]

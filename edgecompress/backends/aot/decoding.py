@@ -1,5 +1,5 @@
-"""Weights without those of 0, or as places in a list of values, decoded to scratch before a kernel
-that reads all of them: docs/sparse-weights.md; firmware/kernels/ec_decode.c."""
+"""Weights without those of 0, or as places in a list of values, decoded to scratch (all, or a block
+at a time) for a kernel that reads all: docs/sparse-weights.md; firmware/kernels/ec_decode.c."""
 
 from __future__ import annotations
 
