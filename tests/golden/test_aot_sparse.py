@@ -330,6 +330,12 @@ def test_what_is_offered_where() -> None:
         for core in ("dsp", "mve")
     ]
     assert counts[0] is not None and counts[1] == 4 * counts[0]
+    written = [
+        [c.instructions or 0 for c in alternatives(matrix, core) if c.function == DECODED[2]]
+        for core in ("plain", "mve")
+    ]
+    (dense, once), (same, slower) = written
+    assert dense == same and slower - dense == 4 * (once - dense) > 0
 
 
 GOALS: tuple[Optimize, ...] = ("speed", "balanced", "size")

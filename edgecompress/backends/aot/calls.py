@@ -19,6 +19,15 @@ DECODERS = ("ec_decode", "ec_unpack")
 SPARSE = ("ec_conv_sparse", "ec_decode", "ec_fully_connected_sparse")
 """Those that read weights without zeros, or as places in a list of values."""
 
+HELIUM = 4
+"""Dense kernels take so many times fewer instructions with Helium than on a Cortex-M4."""
+
+
+def scalar(instructions: int, core: Core) -> int:
+    """What counts for `instructions` of a Cortex-M4 that Helium does not speed up: estimates are
+    those of a Cortex-M4 on every core, so that on one with Helium these weigh more."""
+    return instructions * HELIUM if core == "mve" else instructions
+
 
 @dataclass(frozen=True, eq=False)
 class Array:

@@ -199,8 +199,8 @@ def _choose(layer: Layer, *, wide: bool) -> Lowered:
         *fast,
         conv_sparse(bytewise, multipliers) if dsp else None,
         _as_product(layer, multipliers),
-        unpacked_first(product),
-        decoded_first(product),
+        unpacked_first(product, core=layer.site.core),
+        decoded_first(product, core=layer.site.core),
     )
 
 

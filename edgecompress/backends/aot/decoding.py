@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgecompress.backends.aot.calls import Array, Call, Struct, Unpacked
+from edgecompress.backends.aot.calls import Array, Call, Struct, Unpacked, scalar
 from edgecompress.backends.aot.layer import Ints, padded
 from edgecompress.backends.aot.packing import bits_of, blocks_of, packed_scales
+from edgecompress.vocabulary import Core
 
 FAMILY = "ec_decode"
 LIST = 32
@@ -59,7 +60,13 @@ def encodings(weights: Ints) -> tuple[Encoding, ...]:
 
 
 def decoded_first(
-    call: Call, *, blocks: int = 1, head: int = 0, out_zero: int | None = None, paired: bool = False
+    call: Call,
+    *,
+    blocks: int = 1,
+    head: int = 0,
+    out_zero: int | None = None,
+    paired: bool = False,
+    core: Core = "dsp",
 ) -> Call | None:
     """`call` with its weights encoded in flash as takes the least, and decoded to scratch each time
     before it runs.
@@ -109,7 +116,7 @@ def decoded_first(
         ),
         scratch=room + (call.scratch or 0),
         uses=(*call.uses, FAMILY),
-        instructions=None if call.instructions is None else call.instructions + more,
+        instructions=None if call.instructions is None else call.instructions + scalar(more, core),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgecompress.backends.aot.calls import Array, Call, Site, Struct, Value, Values
+from edgecompress.backends.aot.calls import Array, Call, Site, Struct, Value, Values, scalar
 from edgecompress.backends.aot.decoding import BYTE, Encoding
 from edgecompress.backends.aot.fixedpoint import Multiplier, activation_range, zero_point_of
 from edgecompress.backends.aot.layer import MOST_SHIFT, MOST_SUM, Ints
@@ -21,9 +21,6 @@ STEP_WORDS = {"": 2, "_coded": 1}
 STEP_INSTRUCTIONS = {"": 15, "_coded": 24}
 """Words of a step of entries, and instructions on a Cortex-M4."""
 MOST_STEPS = (1 << 16) - 1
-HELIUM = 4
-"""The dense kernels take so many times fewer instructions with Helium than a Cortex-M4, for which
-all are estimated; this one takes as many."""
 
 
 def fully_connected_sparse(
@@ -98,7 +95,7 @@ def _call(
         ),
         inputs=site.op.inputs[:1],
         outputs=site.op.outputs,
-        instructions=count * HELIUM if site.core == "mve" else count,
+        instructions=scalar(count, site.core),
     )
 
 

@@ -192,8 +192,10 @@ def _fully_connected_s8(site: Site, values: Values, batches: int) -> Lowered:
     if int4:
         fast = tuple(call for call in fast if call.uses)
     sparse = fully_connected_sparse(site, values, bias, scales) if weights_zero == 0 else ()
-    decoded = decoded_first(with_bits(8)) if values.size <= MOST_DECODED else None
-    first = unpacked_first(with_bits(8)), decoded
+    whole = with_bits(8)
+    first = [unpacked_first(whole, core=site.core)]
+    if values.size <= MOST_DECODED:
+        first.append(decoded_first(whole, core=site.core))
     calls = *fast, with_bits(4 if int4 else 8), *first, *sparse
     found = tuple(call for call in calls if call is not None)
     return Choice(found) if len(found) > 1 else found

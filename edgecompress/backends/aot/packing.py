@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecompress.backends.aot.calls import Array, Call, Struct, Unpacked
+from edgecompress.backends.aot.calls import Array, Call, Struct, Unpacked, scalar
 from edgecompress.backends.aot.layer import Ints, padded
+from edgecompress.vocabulary import Core
 
 FAMILY = "ec_unpack"
 GROUP = 8
@@ -75,7 +76,12 @@ def unpack(packed: Ints, bits: int, count: int) -> Ints:
 
 
 def unpacked_first(
-    call: Call, *, blocks: int = 1, head: int = 0, out_zero: int | None = None
+    call: Call,
+    *,
+    blocks: int = 1,
+    head: int = 0,
+    out_zero: int | None = None,
+    core: Core = "dsp",
 ) -> Call | None:
     """`call` with its weights packed in flash, and unpacked to scratch each time before it runs.
 
@@ -111,14 +117,13 @@ def unpacked_first(
     behind = 0 if scaled else -words % GROUP
     size = -(-4 * (heads.size + weights.size + scales.size + behind) // 16) * 16
     unpacked = Unpacked("ec_unpack", params, size)
+    more = blocks * (instructions(words, bits) + 5 * head + 70 * scaled)
     return replace(
         call,
         params=replace(call.params, fields={**call.params.fields, "weights": unpacked}),
         scratch=size + (call.scratch or 0),
         uses=(*call.uses, FAMILY),
-        instructions=None
-        if call.instructions is None
-        else call.instructions + blocks * (instructions(words, bits) + 5 * head + 70 * scaled),
+        instructions=None if call.instructions is None else call.instructions + scalar(more, core),
     )
 
 
