@@ -382,6 +382,14 @@ def test_few_values_take_few_bits(share: float, most: float) -> None:
         assert flash <= most * 4096 + 64 * 9 * (call.function == DECODED[0])
 
 
+def test_what_fills_up_a_matrix_is_no_further_value() -> None:
+    """60 outputs in blocks of 8, 98 inputs in steps of 4; 16 values, none of them 0."""
+    values = np.random.default_rng(3).choice(np.arange(-119, 121, 16), (60, 98))
+    program = matrices.matrix(values, factor=1e-4)
+    (call,) = (c for c in alternatives(program) if c.function == DECODED[4])
+    assert arrays([call]) <= 64 * (100 / 2 + 4 + 12)
+
+
 def test_a_report_compares_where_zeros_or_few_values_are() -> None:
     """Few values without a zero; zeros that do not pay; neither."""
     random = np.random.default_rng(3)

@@ -10,7 +10,7 @@ import numpy as np
 from edgecompress.backends.aot.calls import Array, Call, Reuse, Site, Struct, Value, Values
 from edgecompress.backends.aot.decoding import decoded_first
 from edgecompress.backends.aot.fixedpoint import Multiplier, activation_range, zero_point_of
-from edgecompress.backends.aot.layer import Ints, padded
+from edgecompress.backends.aot.layer import Ints, filler, padded
 from edgecompress.backends.aot.packing import FAMILY, MOST_BITS, bits_of, pack
 from edgecompress.backends.aot.packing import instructions as unpacking
 from edgecompress.backends.aot.pairs import (
@@ -42,7 +42,7 @@ def fully_connected_pairs(
     folded = -zero_point_of(data) * values.sum(axis=1, dtype=np.int64)
     if bias is not None:
         folded = folded + bias.astype(np.int64)
-    flat = padded(values, axis=1, multiple=4)
+    flat = padded(values, axis=1, multiple=4, fill=filler(values))
     order = expanded_order(flat.shape[1], 1)
     words = paired(flat, order, block=BLOCK)
     if words is None or 2 * len(order) > MOST_SCRATCH:

@@ -93,8 +93,15 @@ def words(weights: Ints, *, nibbles: bool) -> Ints:
     return np.ascontiguousarray(weights).view("<u4")
 
 
-def padded(weights: Ints, *, axis: int, multiple: int) -> Ints:
-    """`weights` with zeros behind `axis`, to a multiple of its size."""
+def padded(weights: Ints, *, axis: int, multiple: int, fill: int = 0) -> Ints:
+    """`weights` with `fill` behind `axis`, to a multiple of its size."""
     widths = [(0, 0)] * weights.ndim
     widths[axis] = (0, -weights.shape[axis] % multiple)
-    return np.pad(weights, widths)
+    return np.pad(weights, widths, constant_values=fill)
+
+
+def filler(weights: Ints) -> int:
+    """A value for weights that nobody reads or that meet an input of 0: one that is there, so that
+    few values stay as few, and the least, so that no sum exceeds those of `weights`."""
+    least = int(weights.reshape(-1)[np.abs(weights.astype(np.int64)).argmin()])
+    return least if least > np.iinfo(np.int8).min else 0

@@ -23,6 +23,7 @@ from edgecompress.backends.aot.layer import (
     MOST_SUM,
     Ints,
     Layer,
+    filler,
     folded_bias,
     padded,
 )
@@ -164,10 +165,11 @@ def expanded_order(run: int, count: int) -> Ints:
 def paired(weights: Ints, order: Ints, *, block: int) -> Ints | None:
     """The words of `weights`, one row per `block` output channels: each step's, pair after pair.
 
-    Channels are padded with zeros to whole blocks; `order` is that of expanded_order. None where a
-    halfword cannot hold the weights of two channels.
+    Channels are padded (see `filler`) to whole blocks; `order` is that of expanded_order. None
+    where a halfword cannot hold the weights of two channels.
     """
-    behind = np.pad(padded(weights, axis=0, multiple=block).astype(np.int32), ((0, 0), (0, 1)))
+    whole = padded(weights, axis=0, multiple=block, fill=filler(weights))
+    behind = np.pad(whole.astype(np.int32), ((0, 0), (0, 1)))
     even, odd = (behind[first::2][:, order] for first in (0, 1))
     both = 256 * odd + even
     if both.min(initial=0) < -(1 << 15):
