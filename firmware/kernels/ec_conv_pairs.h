@@ -15,8 +15,8 @@
  * (0, 2) and (1, 3), as SXTB16 gives them; of three left over (0, 2) and (1, nothing), of two
  * (0, 1), of one (0, nothing).
  *
- * `weights` is one block after the other, each for output channels 4 i to 4 i + 3 (missing ones are
- * zeros), in words:
+ * `weights` is one block after the other, each for output channels 4 i to 4 i + 3 (missing ones
+ * have any weights), in words:
  *   256 * b1 + b0, b0, 256 * b3 + b2, b2     b = bias - in_zero * (sum of the weights), mod 2^32
  *   per step two words, for channels 0 and 1, then 2 and 3: in the halfword of either element
  *                                            256 * (odd channel's weight) + (even channel's)

@@ -10,8 +10,8 @@
 /* A row of inputs is padded with zeros to a multiple of 4 and becomes `steps` pairs of int16: of
  * every four elements (0, 2) and (1, 3), as SXTB16 gives them.
  *
- * `weights` is one block after the other, each for outputs 8 i to 8 i + 7 (missing ones are zeros), in
- * words:
+ * `weights` is one block after the other, each for outputs 8 i to 8 i + 7 (missing ones have any
+ * weights), in words:
  *   for outputs 0 and 1, 2 and 3, ...    256 * b1 + b0, b0
  *                                        b = bias - in_zero * (sum of the weights), mod 2^32
  *   per step a word for 0 and 1, ...     in the halfword of either element

@@ -7,8 +7,8 @@
 
 /* A row of inputs is taken as `steps` pairs, the last one with a zero where `inputs` is odd.
  *
- * `weights` is one block after the other, each for outputs 6 i to 6 i + 5 (missing ones are zeros),
- * in words:
+ * `weights` is one block after the other, each for outputs 6 i to 6 i + 5 (missing ones have any
+ * weights), in words:
  *   b4; 256 * b1 + b0, 256 * b3 + b2, 256 * b5 + b4 in 64 bits each; b0, b2       b = bias
  *   per step a word for outputs 0 and 1, 2 and 3, 4 and 5: in the halfword of either input
  *   256 * (odd output's weight) + (even output's)

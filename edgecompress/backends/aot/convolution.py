@@ -198,7 +198,7 @@ def _choose(layer: Layer, *, wide: bool) -> Lowered:
     return _choice(
         *fast,
         conv_sparse(bytewise, multipliers) if dsp else None,
-        _as_product(layer, multipliers),
+        _as_product(layer, multipliers) if layer.nibbles else product,
         unpacked_first(product, core=layer.site.core),
         decoded_first(product, core=layer.site.core),
     )

@@ -196,7 +196,7 @@ def _fully_connected_s8(site: Site, values: Values, batches: int) -> Lowered:
     first = [unpacked_first(whole, core=site.core)]
     if values.size <= MOST_DECODED:
         first.append(decoded_first(whole, core=site.core))
-    calls = *fast, with_bits(4 if int4 else 8), *first, *sparse
+    calls = *fast, with_bits(4) if int4 else whole, *first, *sparse
     found = tuple(call for call in calls if call is not None)
     return Choice(found) if len(found) > 1 else found
 
